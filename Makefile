@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Each target is one script's job; this file only names them.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test series apply modules install uninstall kernel shell \
+	mutants lint deps clean inputs
+MAKEFLAGS += --no-print-directory
+
+export KVER KSRC KIMG DESTDIR CONFIG
+
+help:
+	@echo 'kvm-lockless-mmu: the x86 KVM MMU without mmu_lock where a host is busy'
+	@echo
+	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
+	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
+	@echo '                          T="age*" runs just those of tests/vm/tests.cfg'
+	@echo '  make series             out/6.12/*.patch and out/6.12.mbox, for git am'
+	@echo '  make apply TREE=DIR     git am onto a kernel tree'
+	@echo '  make modules            kvm.ko, kvm-amd.ko, kvm-intel.ko in build/modules/patched'
+	@echo '  make install            them into updates/ of the kernel; make uninstall takes them out'
+	@echo '  make kernel             a bootable kernel, CONFIG=plain or debug'
+	@echo '  make shell              a shell in the emulated host (KERNEL=stock, plain or debug)'
+	@echo '  make mutants            the naive versions, and the test that catches each (MUTANTS=NAME)'
+	@echo '  make lint               the series: checkpatch, sparse, W=1, every commit builds'
+	@echo '  make deps               the Debian packages that all this calls (root)'
+	@echo '  make clean              remove build/ and out/'
+	@echo
+	@echo '  KVER=  a kernel release other than the newest that apt serves'
+	@echo '  KSRC=  a kernel source tree or tarball, where apt has none'
+	@echo '  KIMG=  a kernel image, with its modules in /lib/modules, likewise'
+
+deps:
+	@scripts/deps
+
+series: deps
+	@scripts/assemble
+	@echo "out/6.12.mbox: $$(grep -c '^Subject:' out/6.12.mbox) patches"
+
+apply: deps
+	@scripts/apply '$(TREE)'
+
+modules: deps
+	@scripts/modules
+
+install uninstall:
+	@scripts/install $@
+
+kernel: deps
+	@scripts/kernel
+
+lint: deps
+	@scripts/lint
+
+demo: deps
+	@bench/demo
+
+shell: inputs
+	@tests/vm/run --shell --kernel $(or $(KERNEL),stock)
+
+mutants: inputs
+	@tests/mutants/run $(MUTANTS)
+
+# What the emulated hosts boot and run.
+inputs: deps
+	@scripts/modules
+	@CONFIG=debug scripts/kernel
+	@scripts/selftests
+
+test: deps
+ifdef T
+	@$(MAKE) inputs
+	@tests/vm/run $(foreach t,$(T),'$(t)')
+else
+	@tests/all
+endif
+
+clean:
+	@scripts/source removable
+	rm -rf build out
