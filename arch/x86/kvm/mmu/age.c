@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Aging of TDP MMU SPTEs under RCU, without mmu_lock.  The races, and what
+ * settles each of them, are in Documentation/virt/kvm/x86/aging.rst.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/minmax.h>
+#include <linux/percpu.h>
+#include <linux/rculist.h>
+
+#include "age.h"
+#include "mmu.h"
+#include "mmu_internal.h"
+#include "mmutrace.h"
+#include "spte.h"
+#include "tdp_iter.h"
+
+/*
+ * Age or test the leaves of one root that map the gfns [start, end).  A huge
+ * SPTE counts even if only a part of it is in the range.
+ *
+ * Most ranges are a single page, so the walk goes straight down to the last
+ * level, and on to the end of that page table.  It starts again at the root for
+ * the next one.
+ */
+static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_level,
+					 int as_id, gfn_t start, gfn_t end,
+					 bool test_only, struct kvm_age_stats *stats)
+{
+	bool young = false;
+	gfn_t gfn = start;
+
+	while (gfn < end) {
+		/* Freed, as all below it, a grace period after it was unlinked. */
+		u64 *spt = root->spt;
+		int level = root_level;
+		u64 *sptep, spte;
+
+		for (;;) {
+			sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, level);
+			/*
+			 * Once, as what is checked must be what the cmpxchg
+			 * expects.  Pairs with the write that linked a child:
+			 * its SPTEs are seen as they were then, or newer, as
+			 * the reads of them depend on this one.  That write is
+			 * the cmpxchg of tdp_mmu_set_spte_atomic(), or, with
+			 * mmu_lock held for write, the xchg or the plain store
+			 * of kvm_tdp_mmu_write_spte(), before which x86 makes
+			 * earlier stores visible.
+			 */
+			spte = READ_ONCE(*sptep);
+			if (!is_shadow_present_pte(spte) || is_last_spte(spte, level))
+				break;
+			spt = __va(spte_to_pfn(spte) << PAGE_SHIFT);
+			level--;
+		}
+
+		for (;;) {
+			gfn_t base = gfn_round_for_level(gfn, level);
+
+			/* Frozen and MMIO SPTEs are not shadow-present. */
+			if (is_shadow_present_pte(spte)) {
+				stats->scanned++;
+				if (is_accessed_spte(spte)) {
+					young = true;
+					stats->young++;
+					if (!test_only && tdp_age_leaf(sptep, spte, stats) &&
+					    trace_kvm_tdp_mmu_spte_changed_enabled())
+						trace_kvm_tdp_mmu_spte_changed(as_id, base,
+									       level, spte,
+									       age_spte(spte));
+				}
+			}
+
+			gfn = base + KVM_PAGES_PER_HPAGE(level);
+			/* Neighbours on other levels may be page tables. */
+			if (level > PG_LEVEL_4K || gfn >= end ||
+			    !SPTE_INDEX(gfn << PAGE_SHIFT, level))
+				break;
+			spte = READ_ONCE(*++sptep);
+		}
+	}
+
+	return young;
+}
+
+/*
+ * Age or test all valid roots of the memslot's address space.  No reference to
+ * a root is needed: roots are unlinked with list_del_rcu(), and freed by
+ * call_rcu().  A root that becomes invalid meanwhile is walked or not: Dirty is
+ * handed to the pages when it is zapped, and who is still using it faults its
+ * pages, young, into a valid root as soon as it has loaded one.
+ */
+static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
+					      struct kvm_gfn_range *range,
+					      bool test_only)
+{
+	const int as_id = range->slot->as_id;
+	struct kvm_age_stats stats = {};
+	struct kvm_mmu_page *root;
+	bool young = false;
+
+	rcu_read_lock();
+
+	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
+		/*
+		 * Once: role.invalid may be set at any time by
+		 * kvm_tdp_mmu_invalidate_all_roots(), the rest never changes.
+		 */
+		union kvm_mmu_page_role role = { .word = READ_ONCE(root->role.word) };
+		gfn_t end;
+
+		if (role.invalid || kvm_mmu_role_as_id(role) != as_id)
+			continue;
+
+		/* A root with fewer levels than the others maps fewer gfns. */
+		end = min_t(gfn_t, range->end, KVM_PAGES_PER_HPAGE(role.level + 1));
+		young |= tdp_age_root(root, role.level, as_id, range->start, end,
+				      test_only, &stats);
+	}
+
+	rcu_read_unlock();
+
+	if (!stats.scanned)
+		return false;
+
+	this_cpu_add(kvm_age_stats.scanned, stats.scanned);
+	if (young)
+		this_cpu_add(kvm_age_stats.young, stats.young);
+	if (stats.aged)
+		this_cpu_add(kvm_age_stats.aged, stats.aged);
+	if (stats.lost)
+		this_cpu_add(kvm_age_stats.lost, stats.lost);
+
+	trace_kvm_tdp_mmu_age(as_id, range->start, range->end, test_only, &stats);
+
+	return young;
+}
+
+/**
+ * kvm_tdp_mmu_age_gfn_range - make the SPTEs of a range of gfns old
+ * @kvm: the VM
+ * @range: gfns [start, end) of one memslot
+ *
+ * The page of a young SPTE is not marked accessed: the caller, clear_young(),
+ * does what it wants with the return value.  TLBs are not flushed.
+ *
+ * Context: kvm->srcu held for read; neither sleeps nor takes a lock.  Time is
+ * bounded by the number of SPTEs of the range, times the number of roots.
+ * Return: true if any SPTE was young, which includes those that changed
+ * meanwhile and so were left as they are.
+ */
+bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	return tdp_age_gfn_range(kvm, range, false);
+}
+
+/**
+ * kvm_tdp_mmu_test_age_gfn - test whether the SPTEs of a range of gfns are young
+ * @kvm: the VM
+ * @range: gfns [start, end) of one memslot
+ *
+ * Context: as kvm_tdp_mmu_age_gfn_range().
+ * Return: true if any SPTE was young.
+ */
+bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
+{
+	return tdp_age_gfn_range(kvm, range, true);
+}

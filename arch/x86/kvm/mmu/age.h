@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_X86_MMU_AGE_H
+#define __KVM_X86_MMU_AGE_H
+
+#include <linux/kvm_age.h>
+#include <linux/kvm_host.h>
+
+#include "spte.h"
+
+#include <asm/cmpxchg.h>
+
+/*
+ * The old form of a young, shadow-present leaf SPTE.
+ *
+ * With A/D bits, Accessed is cleared.  Without, the SPTE is marked for access
+ * tracking, which takes R, W and X away.  W is what says that the page is
+ * dirty, so it is carried as SPTE_CARRIED_DIRTY_MASK until the SPTE is zapped,
+ * or until it is overwritten by one that is writable or does not carry.
+ * kvm_set_pfn_dirty() cannot be called instead: without mmu_lock, the page may
+ * be gone by the time it is.
+ */
+static inline u64 age_spte(u64 spte)
+{
+	u64 carried = 0;
+
+	if (spte_ad_enabled(spte))
+		return spte & ~shadow_accessed_mask;
+
+	if (is_writable_pte(spte))
+		carried = SPTE_CARRIED_DIRTY_MASK;
+
+	return mark_spte_for_access_track(spte) | carried;
+}
+
+/*
+ * Make a young leaf SPTE old, if @sptep still is @old_spte, a value that was
+ * read from it and is known to be a present leaf.  Returns true if it is old
+ * now.  Called in the RCU read section in which @old_spte was read.
+ *
+ * The cmpxchg expects a present leaf, so it cannot touch an SPTE that was zapped
+ * or frozen meanwhile.  An atomic AND could: FROZEN_SPTE has the Accessed bits
+ * of both NPT and EPT set.
+ *
+ * It pairs with every other writer of a present leaf: with the cmpxchg of
+ * tdp_mmu_set_spte_atomic() and fast_pf_fix_direct_spte(), with the xchg of
+ * kvm_tdp_mmu_write_spte_atomic(), which sees either the young or the old form
+ * and in both of them whether the page is dirty, with the CPU's own setting of
+ * Accessed and Dirty, and with the plain store of __kvm_tdp_mmu_write_spte() to
+ * an SPTE without volatile bits, that is, with Accessed and Dirty set: there,
+ * only Accessed is at stake.
+ *
+ * If it fails, somebody uses the SPTE or takes it down, and it was young a
+ * moment ago: leave it, and do not retry.
+ */
+static inline bool tdp_age_leaf(u64 *sptep, u64 old_spte,
+				struct kvm_age_stats *stats)
+{
+	u64 new_spte = age_spte(old_spte);
+
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "SPTE aged outside of RCU");
+	KVM_MMU_WARN_ON(!is_shadow_present_pte(old_spte));
+	KVM_MMU_WARN_ON(is_ept_ve_possible(new_spte));
+
+	if (!try_cmpxchg64(sptep, &old_spte, new_spte)) {
+		stats->lost++;
+		return false;
+	}
+
+	stats->aged++;
+	return true;
+}
+
+#ifdef CONFIG_X86_64
+bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range);
+bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range);
+#else
+static inline bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm,
+					     struct kvm_gfn_range *range)
+{
+	return false;
+}
+
+static inline bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm,
+					    struct kvm_gfn_range *range)
+{
+	return false;
+}
+#endif
+
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the KUnit suites of the MMU, which are a module of their own, need of
+ * kvm.ko and nobody else does.  Linked into kvm.ko only if the suites are built.
+ */
+#include <kunit/visibility.h>
+
+#include <linux/export.h>
+#include <linux/kvm_age.h>
+#include <linux/kvm_host.h>
+
+#include "mmu.h"
+#include "mmu/age.h"
+#include "mmu/mmu_internal.h"
+#include "mmu/spte.h"
+
+/*
+ * Not next to the definitions, where checkpatch wants EXPORT_SYMBOL*(): the files
+ * that have them need not know of the suites.
+ */
+#define EXPORT_TO_SUITES(symbol) EXPORT_SYMBOL_IF_KUNIT(symbol)
+
+EXPORT_TO_SUITES(shadow_host_writable_mask);
+EXPORT_TO_SUITES(shadow_mmu_writable_mask);
+EXPORT_TO_SUITES(shadow_nx_mask);
+EXPORT_TO_SUITES(shadow_x_mask);
+EXPORT_TO_SUITES(shadow_user_mask);
+EXPORT_TO_SUITES(shadow_accessed_mask);
+EXPORT_TO_SUITES(shadow_dirty_mask);
+EXPORT_TO_SUITES(shadow_mmio_value);
+EXPORT_TO_SUITES(shadow_mmio_mask);
+EXPORT_TO_SUITES(shadow_mmio_access_mask);
+EXPORT_TO_SUITES(shadow_present_mask);
+EXPORT_TO_SUITES(shadow_memtype_mask);
+EXPORT_TO_SUITES(shadow_me_value);
+EXPORT_TO_SUITES(shadow_me_mask);
+EXPORT_TO_SUITES(shadow_acc_track_mask);
+EXPORT_TO_SUITES(shadow_nonpresent_or_rsvd_mask);
+EXPORT_TO_SUITES(shadow_nonpresent_or_rsvd_lower_gfn_mask);
+EXPORT_TO_SUITES(kvm_mmu_reset_all_pte_masks);
+EXPORT_TO_SUITES(nx_huge_pages);
+
+EXPORT_TO_SUITES(mark_spte_for_access_track);
+EXPORT_TO_SUITES(spte_has_volatile_bits);
+EXPORT_TO_SUITES(make_huge_page_split_spte);
+EXPORT_TO_SUITES(make_mmio_spte);
+EXPORT_TO_SUITES(make_nonleaf_spte);
+
+EXPORT_TO_SUITES(kvm_tdp_mmu_age_gfn_range);
+EXPORT_TO_SUITES(kvm_tdp_mmu_test_age_gfn);
+EXPORT_TO_SUITES(kvm_age_stats);

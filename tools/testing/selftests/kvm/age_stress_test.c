@@ -1,0 +1,551 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Aging against everything else that changes SPTEs.
+ *
+ * Every vCPU rewrites its own slice of guest memory, over and over, with values
+ * that only it can have written, and checks before each write that its last one
+ * is still there.  Meanwhile host threads age the memory, log and clear dirty
+ * pages, delete memslots, which zaps all roots, and collapse and split the huge
+ * pages behind the memory.  A write that is lost, lands in another page or is
+ * missing from the dirty log is a failure.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <linux/bitmap.h>
+
+#include "aging_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#define TEST_SLOT	1
+#define ZAP_SLOT	2
+
+#define TEST_MEM	0x100000000ULL
+#define ZAP_MEM		0x80000000ULL
+
+#define HUGE_SIZE	(2ULL << 20)
+#define PAGES_PER_HUGE	(HUGE_SIZE / PAGE_SIZE)
+
+/* Pages that are marked and read back together. */
+#define IDLE_BATCH	64
+
+/* Seconds between two lines about what the test still waits for. */
+#define REPORT_PERIOD	10
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+/* What the guest has to know; set before it runs. */
+static uint64_t slice_pages;
+static uint64_t seed;
+
+/* The value of a page after its owner wrote it for the sweep'th time. */
+static uint64_t page_tag(uint64_t page, uint64_t sweep)
+{
+	return page << 40 | sweep;
+}
+
+/* A step of splitmix64: good enough to choose places to disturb. */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t state = seed + index;
+	uint64_t first = index * slice_pages;
+	uint64_t i, page, start, sweep;
+	uint64_t *word;
+
+	for (sweep = 1; ; sweep++) {
+		start = next_random(&state);
+		for (i = 0; i < slice_pages; i++) {
+			page = first + (start + i) % slice_pages;
+			word = (uint64_t *)(TEST_MEM + page * PAGE_SIZE);
+
+			GUEST_ASSERT_EQ(READ_ONCE(*word), page_tag(page, sweep - 1));
+			WRITE_ONCE(*word, page_tag(page, sweep));
+		}
+		GUEST_SYNC1(sweep);
+	}
+}
+
+struct worker {
+	pthread_t thread;
+	/* The letter that disables it, and what it counts. */
+	char letter;
+	const char *name;
+	void *(*fn)(void *worker);
+	bool enabled;
+	/* Written by the thread alone. */
+	uint64_t count;
+};
+
+struct vcpu_worker {
+	pthread_t thread;
+	struct kvm_vcpu *vcpu;
+	/* Completed sweeps, written by the thread alone. */
+	uint64_t sweeps;
+};
+
+static struct kvm_vm *vm;
+static uint64_t nr_pages;
+static uint64_t nr_vcpus = 2;
+static struct vcpu_worker vcpu_workers[KVM_MAX_VCPUS];
+static bool stop;
+
+static struct page_idle idle;
+
+static bool stopping(void)
+{
+	return READ_ONCE(stop);
+}
+
+static void count_one(struct worker *worker)
+{
+	WRITE_ONCE(worker->count, worker->count + 1);
+}
+
+static uint64_t *page_word(uint64_t page)
+{
+	return (uint64_t *)(addr_gpa2hva(vm, TEST_MEM) + page * PAGE_SIZE);
+}
+
+static void *vcpu_thread(void *arg)
+{
+	struct vcpu_worker *worker = arg;
+	struct ucall uc;
+
+	/* Stop between two sweeps, when all pages of the slice hold one value. */
+	while (!stopping()) {
+		vcpu_run(worker->vcpu);
+
+		/* An old EACCES would turn a failed assertion into a skip. */
+		errno = 0;
+		switch (get_ucall(worker->vcpu, &uc)) {
+		case UCALL_SYNC:
+			TEST_ASSERT_EQ(uc.args[0], worker->sweeps + 1);
+			WRITE_ONCE(worker->sweeps, uc.args[0]);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unexpected exit: %s",
+				  exit_reason_str(worker->vcpu->run->exit_reason));
+		}
+	}
+	return NULL;
+}
+
+/* Mark and read back pages; their frames may change underneath, which is fine. */
+static void *idle_thread(void *arg)
+{
+	uint64_t pfns[IDLE_BATCH];
+	bool is_idle[IDLE_BATCH];
+	uint64_t page = 0;
+	int nr;
+
+	while (!stopping()) {
+		for (nr = 0; nr < IDLE_BATCH; nr++) {
+			pfns[nr] = page_idle_pfn(&idle, page_word(page));
+			page = (page + 1) % nr_pages;
+			if (!pfns[nr])
+				break;
+		}
+		if (!nr)
+			continue;
+		page_idle_mark(&idle, pfns, nr);
+		page_idle_test(&idle, pfns, nr, is_idle);
+		count_one(arg);
+	}
+	return NULL;
+}
+
+static void *lru_thread(void *arg)
+{
+	while (!stopping()) {
+		aging_lru_read_and_pass();
+		count_one(arg);
+	}
+	return NULL;
+}
+
+static void snapshot(uint64_t *words)
+{
+	uint64_t page;
+
+	for (page = 0; page < nr_pages; page++)
+		words[page] = READ_ONCE(*page_word(page));
+}
+
+/*
+ * The protocols of the dirty log: fetching a log clears it, clearing is an
+ * ioctl of its own, and that with all pages dirty at the start.
+ */
+static const uint64_t log_modes[] = {
+	0,
+	KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+	KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET,
+};
+
+#define ROUNDS_PER_LOG	3
+
+/*
+ * A word that differs between two looks was written between them.  The first
+ * look comes after logging was turned on, or the log cleared, and the second
+ * before the log is fetched, so the log has to have that page.
+ */
+static void check_dirty_log(struct worker *worker, uint64_t mode, uint64_t *before,
+			    uint64_t *after, unsigned long *log)
+{
+	uint64_t page, written;
+	int round;
+
+	for (round = 0; round < ROUNDS_PER_LOG && !stopping(); round++) {
+		snapshot(before);
+		usleep(1000);
+		snapshot(after);
+
+		bitmap_zero(log, nr_pages);
+		kvm_vm_get_dirty_log(vm, TEST_SLOT, log);
+
+		errno = 0;
+		written = 0;
+		for (page = 0; page < nr_pages; page++) {
+			written += before[page] != after[page];
+			TEST_ASSERT(before[page] == after[page] || test_bit(page, log),
+				    "Page %lu went from 0x%lx to 0x%lx, the log has it clean (mode %lu, round %d)",
+				    page, before[page], after[page], mode, round);
+		}
+
+		if (mode)
+			kvm_vm_clear_dirty_log(vm, TEST_SLOT, log, 0, nr_pages);
+		/* Without a write, nothing was checked. */
+		if (written)
+			count_one(worker);
+	}
+}
+
+static void *dirty_log_thread(void *arg)
+{
+	uint64_t *before = calloc(nr_pages, sizeof(*before));
+	uint64_t *after = calloc(nr_pages, sizeof(*after));
+	unsigned long *log = bitmap_zalloc(nr_pages);
+	uint64_t supported = kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2);
+	uint64_t mode, i;
+
+	TEST_ASSERT(before && after && log, "Out of memory");
+
+	for (i = 0; !stopping(); i++) {
+		mode = log_modes[i % ARRAY_SIZE(log_modes)] & supported;
+		if (supported)
+			vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, mode);
+
+		vm_mem_region_set_flags(vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+		check_dirty_log(arg, mode, before, after, log);
+		vm_mem_region_set_flags(vm, TEST_SLOT, 0);
+	}
+
+	free(before);
+	free(after);
+	free(log);
+	return NULL;
+}
+
+/*
+ * Delete a slot that the guest does not use, so that no vCPU has to wait for it
+ * to come back; by KVM's old habit that zaps the SPTEs of all slots.
+ *
+ * The slot is unknown to the library, whose list of slots is not thread-safe.
+ */
+static void *memslot_thread(void *arg)
+{
+	uint64_t state = seed ^ 'm';
+	void *hva;
+
+	hva = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(hva != MAP_FAILED, "Failed to map a memslot");
+
+	while (!stopping()) {
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, HUGE_SIZE, hva);
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
+		count_one(arg);
+		/* Let vCPUs map something that the next round can zap. */
+		usleep(next_random(&state) % 20000);
+	}
+	munmap(hva, HUGE_SIZE);
+	return NULL;
+}
+
+/* Make a huge page of 2 MiB of live memory; false if that is not possible now. */
+static bool collapse(void *hva)
+{
+	return !madvise(hva, HUGE_SIZE, MADV_HUGEPAGE) && !madvise(hva, HUGE_SIZE, MADV_COLLAPSE);
+}
+
+static void *huge_thread(void *arg)
+{
+	uint64_t nr_huge = nr_pages / PAGES_PER_HUGE;
+	uint64_t state = seed ^ 'h';
+
+	while (!stopping()) {
+		uint64_t page = next_random(&state) % nr_huge * PAGES_PER_HUGE;
+
+		/* Fails while somebody else holds a reference to a page. */
+		if (collapse(page_word(page)))
+			count_one(arg);
+		usleep(next_random(&state) % 5000);
+
+		/*
+		 * A mapping that ends inside a huge page splits it, and asking
+		 * for no huge pages is enough to end one.  Unlike a change of
+		 * protection it never takes the page from the guest.
+		 */
+		page += next_random(&state) % (PAGES_PER_HUGE - 2) + 1;
+		TEST_ASSERT(!madvise(page_word(page), PAGE_SIZE, MADV_NOHUGEPAGE),
+			    "Failed to split a huge page");
+		usleep(next_random(&state) % 5000);
+	}
+	return NULL;
+}
+
+static struct worker workers[] = {
+	{ .letter = 'i', .name = "page_idle_batches", .fn = idle_thread, },
+	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
+	{ .letter = 'l', .name = "dirty_logs", .fn = dirty_log_thread, },
+	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
+	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
+};
+
+static struct worker *worker_of(char letter)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].letter == letter)
+			return &workers[i];
+	}
+	return NULL;
+}
+
+/* Is there anybody who has not finished a single operation yet? */
+static bool unfinished(bool print)
+{
+	bool ret = false;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (!workers[i].enabled || READ_ONCE(workers[i].count))
+			continue;
+		ret = true;
+		if (print)
+			ksft_print_msg("waiting for the first of %s\n", workers[i].name);
+	}
+	for (i = 0; i < nr_vcpus; i++) {
+		if (READ_ONCE(vcpu_workers[i].sweeps))
+			continue;
+		ret = true;
+		if (print)
+			ksft_print_msg("waiting for the first sweep of vCPU %d\n", i);
+	}
+	return ret;
+}
+
+/*
+ * Run for @seconds, and then as long as it takes everybody to get somewhere: a
+ * slow host is no failure, and a hung one is for the harness to find.
+ */
+static void run_threads(unsigned long seconds)
+{
+	struct timespec start;
+	unsigned long elapsed;
+	int i;
+
+	for (i = 0; i < nr_vcpus; i++)
+		pthread_create(&vcpu_workers[i].thread, NULL, vcpu_thread, &vcpu_workers[i]);
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].enabled)
+			pthread_create(&workers[i].thread, NULL, workers[i].fn, &workers[i]);
+	}
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		sleep(1);
+		elapsed = timespec_elapsed(start).tv_sec;
+	} while (elapsed < seconds || unfinished(elapsed % REPORT_PERIOD == 0));
+
+	WRITE_ONCE(stop, true);
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].enabled)
+			pthread_join(workers[i].thread, NULL);
+	}
+	for (i = 0; i < nr_vcpus; i++)
+		pthread_join(vcpu_workers[i].thread, NULL);
+}
+
+/* Compare all memory with what the vCPUs say they wrote last. */
+static uint64_t count_wrong_pages(void)
+{
+	uint64_t page, owner, expected, wrong = 0;
+
+	for (page = 0; page < nr_pages; page++) {
+		owner = page / slice_pages;
+		/* What is left over by the division into slices has no owner. */
+		expected = page_tag(page, owner < nr_vcpus ? vcpu_workers[owner].sweeps : 0);
+		if (*page_word(page) == expected)
+			continue;
+		if (!wrong++)
+			ksft_print_msg("page %lu has 0x%lx, its owner wrote 0x%lx\n",
+				       page, *page_word(page), expected);
+	}
+	return wrong;
+}
+
+static void create_vm(void)
+{
+	struct kvm_vcpu *vcpus[KVM_MAX_VCPUS];
+	uint64_t page;
+	int i;
+
+	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages, guest_code, vcpus);
+	vm_userspace_mem_region_add(vm, thp_configured() ? VM_MEM_SRC_ANONYMOUS_THP :
+				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, nr_pages, 0);
+	virt_map(vm, TEST_MEM, TEST_MEM, nr_pages);
+
+	for (page = 0; page < nr_pages; page++)
+		*page_word(page) = page_tag(page, 0);
+
+	sync_global_to_guest(vm, slice_pages);
+	sync_global_to_guest(vm, seed);
+	for (i = 0; i < nr_vcpus; i++) {
+		vcpu_workers[i].vcpu = vcpus[i];
+		vcpu_args_set(vcpus[i], 1, i);
+	}
+}
+
+static void disable(char letter, const char *why)
+{
+	struct worker *worker = worker_of(letter);
+
+	if (worker->enabled)
+		ksft_print_msg("no %s: %s\n", worker->name, why);
+	worker->enabled = false;
+}
+
+static void help(const char *name)
+{
+	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed]\n"
+	       " -v: vCPUs (default: 2)\n"
+	       " -b: memory of the VM in MiB, a multiple of 2 (default: 32)\n"
+	       " -s: how long to run (default: 10)\n"
+	       " -d: leave out: i page_idle, a MGLRU aging, l dirty logging,\n"
+	       "     m memslot deletion, h huge page collapse and split\n"
+	       " -S: seed of all random choices, a positive number (default: 1)\n", name);
+	exit(KSFT_FAIL);
+}
+
+int main(int argc, char *argv[])
+{
+	unsigned long seconds = 10;
+	unsigned long mib = 32;
+	uint64_t wrong;
+	const char *why;
+	int i, opt, nr_enabled = 0;
+
+	seed = 1;
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		workers[i].enabled = true;
+
+	while ((opt = getopt(argc, argv, "v:b:s:d:S:")) != -1) {
+		switch (opt) {
+		case 'v':
+			nr_vcpus = aging_parse_positive(optarg);
+			break;
+		case 'b':
+			mib = aging_parse_positive(optarg);
+			break;
+		case 's':
+			seconds = aging_parse_positive(optarg);
+			break;
+		case 'd':
+			for (; *optarg; optarg++) {
+				if (!worker_of(*optarg))
+					help(argv[0]);
+				worker_of(*optarg)->enabled = false;
+			}
+			break;
+		case 'S':
+			seed = aging_parse_positive(optarg);
+			break;
+		default:
+			help(argv[0]);
+		}
+	}
+	nr_pages = (mib << 20) / PAGE_SIZE;
+	if (optind != argc || !seconds || !seed || !mib || mib % 2 || !nr_vcpus ||
+	    nr_vcpus > KVM_MAX_VCPUS || nr_vcpus > nr_pages)
+		help(argv[0]);
+	slice_pages = nr_pages / nr_vcpus;
+
+	ksft_print_header();
+	__TEST_REQUIRE(nr_vcpus <= kvm_check_cap(KVM_CAP_MAX_VCPUS), "Too many vCPUs");
+
+	if (worker_of('i')->enabled) {
+		why = page_idle_open(&idle);
+		if (why)
+			disable('i', why);
+	}
+	if (worker_of('a')->enabled) {
+		why = aging_lru_setup();
+		if (why)
+			disable('a', why);
+	}
+
+	__TEST_REQUIRE(worker_of('i')->enabled || worker_of('a')->enabled,
+		       "Nothing to age memory with");
+
+	create_vm();
+
+	if (!thp_configured())
+		disable('h', "the kernel has no transparent huge pages");
+	else if (worker_of('h')->enabled && !collapse(page_word(0)) && errno == EINVAL)
+		disable('h', "the kernel cannot collapse on demand");
+
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		nr_enabled += workers[i].enabled;
+	ksft_set_plan(nr_enabled + 2);
+
+	run_threads(seconds);
+
+	/* The threads have asserted the rest, or we would not be here. */
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (!workers[i].enabled)
+			continue;
+		ksft_print_msg("%s: %lu\n", workers[i].name, workers[i].count);
+		ksft_test_result(workers[i].count, "%s\n", workers[i].name);
+	}
+	for (i = 0; i < nr_vcpus; i++)
+		ksft_print_msg("vCPU %d: %lu sweeps\n", i, vcpu_workers[i].sweeps);
+	ksft_test_result(!unfinished(true), "vcpu_sweeps\n");
+
+	wrong = count_wrong_pages();
+	ksft_print_msg("wrong_pages: %lu\n", wrong);
+	ksft_test_result(!wrong, "memory_contents\n");
+
+	kvm_vm_free(vm);
+	ksft_finished();
+}

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Does aging tell the truth about a guest?
+ *
+ * A guest reads some of its pages, writes others and leaves the rest alone; the
+ * host ages the memory and compares what aging says with what the guest did.
+ * With page_idle every page is compared, with MGLRU the number of young pages.
+ *
+ * Aging does not flush TLBs, so a guest with a stale translation may use a page
+ * without setting Accessed again.  The test therefore flushes between aging and
+ * running the guest, see flush_guest_tlb(), and can then be strict.  What it
+ * cannot survive is somebody else aging the same memory: run it without memory
+ * pressure and without DAMON.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "aging_util.h"
+#include "kvm_util.h"
+#include "processor.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#define TEST_SLOT	1
+#define FLUSH_SLOT	2
+
+#define TEST_MEM	0x100000000ULL
+#define FLUSH_MEM	0x80000000ULL
+
+#define PAGES_PER_HUGE	512
+
+/* Checks per round, see run_idle_round() and run_lru_round(), without -L. */
+#define CHECKS		3
+
+enum touch {
+	TOUCH_NONE,
+	TOUCH_READ,
+	TOUCH_WRITE,
+};
+
+enum phase {
+	PHASE_POPULATE,
+	PHASE_CONTROL,
+	PHASE_PATTERN,
+};
+
+/* What the host tells the guest. */
+static struct {
+	uint64_t nr_units;
+	/* A unit is what ages as one: a page, or a huge page. */
+	uint64_t unit_pages;
+	uint64_t round;
+	enum phase phase;
+	bool read_only;
+} job;
+
+/* Host and guest compute the same pattern, so none has to be handed over. */
+static uint64_t pattern_hash(uint64_t unit, uint64_t round)
+{
+	uint64_t hash = (unit + 1) * 0x9e3779b97f4a7c15ULL ^ (round + 1) * 0xbf58476d1ce4e5b9ULL;
+
+	hash ^= hash >> 29;
+	hash *= 0x94d049bb133111ebULL;
+	return hash ^ hash >> 32;
+}
+
+static enum touch pattern(uint64_t unit, uint64_t round)
+{
+	uint64_t hash = pattern_hash(unit, round);
+
+	/* Few huge pages fit, and each kind of answer has to be wanted. */
+	if (unit == 0)
+		return TOUCH_READ;
+	if (unit == 1)
+		return TOUCH_NONE;
+
+	if (job.read_only)
+		return hash % 2 ? TOUCH_READ : TOUCH_NONE;
+	return hash % 3;
+}
+
+/*
+ * With small pages the control touches one page per page table of the guest, so
+ * that it finds the same page tables young as a full pattern does.  With huge
+ * pages that would be everything, so it touches nothing.
+ */
+static bool control_touches(uint64_t unit)
+{
+	return job.unit_pages == 1 && unit % PAGES_PER_HUGE == 0;
+}
+
+static void guest_touch(uint64_t page, enum touch touch)
+{
+	uint64_t *word = (uint64_t *)(TEST_MEM + page * PAGE_SIZE);
+
+	if (touch == TOUCH_READ)
+		READ_ONCE(*word);
+	else if (touch == TOUCH_WRITE)
+		WRITE_ONCE(*word, page);
+}
+
+static void guest_code(void)
+{
+	uint64_t unit, page;
+
+	for (;;) {
+		for (unit = 0; unit < job.nr_units; unit++) {
+			page = unit * job.unit_pages;
+			switch (job.phase) {
+			case PHASE_POPULATE:
+				guest_touch(page, job.read_only ? TOUCH_READ : TOUCH_WRITE);
+				break;
+			case PHASE_CONTROL:
+				if (control_touches(unit))
+					guest_touch(page, TOUCH_READ);
+				break;
+			case PHASE_PATTERN:
+				/* Any page of a huge one makes all of it young. */
+				page += pattern_hash(unit, ~job.round) % job.unit_pages;
+				guest_touch(page, pattern(unit, job.round));
+				break;
+			}
+		}
+		GUEST_SYNC1(job.round);
+	}
+}
+
+static struct kvm_vm *vm;
+static struct kvm_vcpu *vcpu;
+static struct page_idle idle;
+static uint64_t *unit_pfns;
+static bool *unit_idle;
+static bool huge_pages;
+static bool count_locks;
+
+static void run_guest(enum phase phase, uint64_t round)
+{
+	struct ucall uc;
+
+	job.phase = phase;
+	job.round = round;
+	sync_global_to_guest(vm, job);
+
+	vcpu_run(vcpu);
+	errno = 0;
+	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC && uc.args[0] == round,
+		    "The guest did not finish round %lu", round);
+}
+
+/*
+ * Make the guest set Accessed again wherever it goes.
+ *
+ * Turning on dirty logging for a slot ends with an unconditional flush, and
+ * turning it on for a slot that maps nothing changes no SPTE.  Without ranged
+ * flushes, which KVM has under Hyper-V only, the flush is of the whole TLB.  The
+ * guest does not run meanwhile, so the flush waits for its next entry, which is
+ * when it is needed.  Creating or deleting a slot would flush too, but the
+ * latter drops every SPTE of the VM.
+ *
+ * An emulated SVM host flushes at every entry and exit anyway.
+ */
+static void flush_guest_tlb(void)
+{
+	vm_mem_region_set_flags(vm, FLUSH_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
+	vm_mem_region_set_flags(vm, FLUSH_SLOT, 0);
+}
+
+/* Mark all memory idle, which clears young, and count what is not idle then. */
+static uint64_t mark_all_idle(void)
+{
+	uint64_t unit, busy = 0;
+
+	page_idle_mark(&idle, unit_pfns, job.nr_units);
+	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
+
+	for (unit = 0; unit < job.nr_units; unit++) {
+		if (!unit_pfns[unit] || unit_idle[unit])
+			continue;
+		if (!busy++)
+			ksft_print_msg("unit %lu is young at rest\n", unit);
+	}
+	return busy;
+}
+
+/*
+ * The guest does not run and no other VM exists, so nobody else takes mmu_lock
+ * between the two readings.
+ */
+static void check_locks(uint64_t round, long before)
+{
+	long taken = aging_mmu_lock_acquisitions() - before;
+
+	if (!count_locks)
+		return;
+	ksft_print_msg("mmu_lock taken %ld times while aging\n", taken);
+	ksft_test_result(!taken, "round %lu: aging does without mmu_lock\n", round);
+}
+
+static void run_idle_round(uint64_t round)
+{
+	uint64_t missed = 0, invented = 0;
+	uint64_t unit, busy;
+	long locks;
+
+	locks = aging_mmu_lock_acquisitions();
+	busy = mark_all_idle();
+	check_locks(round, locks);
+	if (busy)
+		ksft_print_msg("%lu of %lu units are young at rest\n", busy, job.nr_units);
+	ksft_test_result(!busy, "round %lu: memory at rest is old\n", round);
+
+	flush_guest_tlb();
+	run_guest(PHASE_PATTERN, round);
+
+	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
+	for (unit = 0; unit < job.nr_units; unit++) {
+		enum touch touch = pattern(unit, round);
+		bool old = unit_idle[unit];
+
+		if (!unit_pfns[unit])
+			continue;
+
+		if (touch != TOUCH_NONE && old) {
+			if (!missed++)
+				ksft_print_msg("unit %lu was %s but is old\n", unit,
+					       touch == TOUCH_READ ? "read" : "written");
+		} else if (touch == TOUCH_NONE && !old) {
+			if (!invented++)
+				ksft_print_msg("unit %lu was left alone but is young\n", unit);
+		}
+	}
+	if (missed || invented)
+		ksft_print_msg("%lu of %lu units are wrongly old, %lu wrongly young\n", missed,
+			       job.nr_units, invented);
+	ksft_test_result(!missed, "round %lu: what the guest used is young\n", round);
+	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
+}
+
+/* Run one pass and return how many pages it found young. */
+static unsigned long lru_pass(void)
+{
+	aging_lru_read_and_pass();
+	return aging_lru_young();
+}
+
+/*
+ * The generations count every page of the process, so its stack and heap and the
+ * guest's code and page tables are young too.  How many these are is what the
+ * control finds beyond the few pages that it touches; it is the same in all
+ * passes but for JITTER pages, one or two in practice.
+ */
+#define JITTER		4
+/* No more than this is young besides, not counting page tables. */
+#define MAX_OTHERS	64
+
+static void run_lru_round(uint64_t round)
+{
+	unsigned long pages = job.nr_units * job.unit_pages;
+	unsigned long control, young, others;
+	unsigned long controlled = 0, used = 0, tables = 0;
+	uint64_t unit;
+	long locks;
+
+	for (unit = 0; unit < job.nr_units; unit++) {
+		controlled += control_touches(unit);
+		if (pattern(unit, round) != TOUCH_NONE)
+			used += job.unit_pages;
+	}
+	/* Page tables that the control left alone, see control_touches(). */
+	if (job.unit_pages > 1)
+		tables = pages / PAGES_PER_HUGE;
+
+	/* The first pass takes what earlier rounds left. */
+	lru_pass();
+	flush_guest_tlb();
+	run_guest(PHASE_CONTROL, round);
+	control = lru_pass();
+
+	flush_guest_tlb();
+	run_guest(PHASE_PATTERN, round);
+	locks = aging_mmu_lock_acquisitions();
+	young = lru_pass();
+	check_locks(round, locks);
+
+	ksft_print_msg("%lu of %lu pages used, %lu young; control: %lu used, %lu young\n",
+		       used, pages, young, controlled, control);
+	ksft_test_result(control >= controlled &&
+			 control <= controlled + MAX_OTHERS + pages / PAGES_PER_HUGE,
+			 "round %lu: memory at rest is old\n", round);
+
+	others = control - controlled;
+	ksft_test_result(young + JITTER >= used + others,
+			 "round %lu: what the guest used is young\n", round);
+	ksft_test_result(young <= used + others + tables + JITTER,
+			 "round %lu: what it left alone is old\n", round);
+}
+
+/* The AnonHugePages of the mapping that holds @hva, in bytes. */
+static uint64_t huge_bytes(void *hva)
+{
+	unsigned long start, end, kib, bytes = 0;
+	bool ours = false;
+	char line[512];
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "r");
+	TEST_ASSERT(smaps, "Failed to open smaps");
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start <= (unsigned long)hva && (unsigned long)hva < end;
+		else if (ours && sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
+			bytes = kib * 1024;
+	}
+	fclose(smaps);
+	return bytes;
+}
+
+static void create_vm(uint64_t pages)
+{
+	uint64_t bytes = pages * PAGE_SIZE;
+	void *hva;
+
+	vm = __vm_create_with_one_vcpu(&vcpu, pages, guest_code);
+	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
+				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
+	virt_map(vm, TEST_MEM, TEST_MEM, pages);
+
+	/* The zero page, which a read would map, is on no LRU list. */
+	hva = addr_gpa2hva(vm, TEST_MEM);
+	memset(hva, 0x5a, bytes);
+	__TEST_REQUIRE(!huge_pages || huge_bytes(hva) == bytes,
+		       "Only %lu of %lu bytes are in huge pages", huge_bytes(hva), bytes);
+}
+
+static void lookup_pfns(void)
+{
+	uint64_t unit, left_out = 0;
+	void *hva;
+
+	unit_pfns = calloc(job.nr_units, sizeof(*unit_pfns));
+	unit_idle = calloc(job.nr_units, sizeof(*unit_idle));
+	TEST_ASSERT(unit_pfns && unit_idle, "Out of memory");
+
+	for (unit = 0; unit < job.nr_units; unit++) {
+		hva = addr_gpa2hva(vm, TEST_MEM + unit * job.unit_pages * PAGE_SIZE);
+		unit_pfns[unit] = page_idle_pfn(&idle, hva);
+		left_out += !unit_pfns[unit];
+	}
+	/* The guest has written all of it, so it is mapped. */
+	if (left_out)
+		ksft_print_msg("%lu units at the end of memory are left out\n", left_out);
+	TEST_ASSERT(left_out < 64 && left_out < job.nr_units / 2,
+		    "%lu of %lu units are not mapped", left_out, job.nr_units);
+}
+
+static void help(const char *name)
+{
+	printf("usage: %s [-m idle|lru] [-p pages] [-i rounds] [-H] [-r] [-L]\n"
+	       " -m: age through page_idle, or through MGLRU in debugfs\n"
+	       "     (default: page_idle where the kernel has it)\n"
+	       " -p: 4 KiB pages to age (default: 4096)\n"
+	       " -i: rounds (default: 3)\n"
+	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
+	       " -r: the guest only reads\n"
+	       " -L: aging must not take mmu_lock, as counted by lock_stat\n", name);
+	exit(KSFT_FAIL);
+}
+
+int main(int argc, char *argv[])
+{
+	bool want_idle = false, want_lru = false;
+	unsigned long pages = 4096;
+	unsigned long rounds = 3;
+	const char *why = NULL;
+	uint64_t round;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "m:p:i:HrL")) != -1) {
+		switch (opt) {
+		case 'm':
+			want_idle = !strcmp(optarg, "idle");
+			want_lru = !strcmp(optarg, "lru");
+			if (!want_idle && !want_lru)
+				help(argv[0]);
+			break;
+		case 'p':
+			pages = aging_parse_positive(optarg);
+			break;
+		case 'i':
+			rounds = aging_parse_positive(optarg);
+			break;
+		case 'H':
+			huge_pages = true;
+			break;
+		case 'r':
+			job.read_only = true;
+			break;
+		case 'L':
+			count_locks = true;
+			break;
+		default:
+			help(argv[0]);
+		}
+	}
+	/* Two pages are the least that has both kinds in it. */
+	if (optind != argc || pages < 2 || !rounds)
+		help(argv[0]);
+
+	ksft_print_header();
+
+	job.unit_pages = 1;
+	if (huge_pages) {
+		__TEST_REQUIRE(thp_configured(), "No transparent huge pages");
+		TEST_REQUIRE(get_trans_hugepagesz() == PAGES_PER_HUGE * PAGE_SIZE);
+		job.unit_pages = PAGES_PER_HUGE;
+		pages = align_up(max(pages, 4UL * PAGES_PER_HUGE), PAGES_PER_HUGE);
+	}
+	job.nr_units = pages / job.unit_pages;
+
+	if (!want_lru) {
+		why = page_idle_open(&idle);
+		__TEST_REQUIRE(!why || !want_idle, "%s", why);
+		want_idle = !why;
+	}
+	if (!want_idle) {
+		why = aging_lru_setup();
+		__TEST_REQUIRE(!why, "%s", why);
+	}
+
+	create_vm(pages);
+	ksft_print_msg("aging %lu pages through %s\n", pages, want_idle ? "page_idle" : "MGLRU");
+	ksft_set_plan(rounds * (CHECKS + count_locks));
+
+	run_guest(PHASE_POPULATE, 0);
+	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,
+		       "lock_stat does not know mmu_lock");
+	if (want_idle)
+		lookup_pfns();
+
+	for (round = 1; round <= rounds; round++) {
+		/* Faults and activation leave pages in batches, off the lists. */
+		aging_drain_lru();
+		if (want_idle)
+			run_idle_round(round);
+		else
+			run_lru_round(round);
+	}
+
+	if (want_idle)
+		page_idle_close(&idle);
+	free(unit_pfns);
+	free(unit_idle);
+	kvm_vm_free(vm);
+	ksft_finished();
+}
