@@ -14,7 +14,7 @@ struct kvm;
  * that modules built against an unmodified struct kvm still load.
  */
 struct kvm_age_stats {
-	/* Leaf SPTEs looked at without mmu_lock. */
+	/* Leaf SPTEs looked at. */
 	unsigned long scanned;
 	/* Of those, the ones that were young. */
 	unsigned long young;
@@ -22,8 +22,6 @@ struct kvm_age_stats {
 	unsigned long aged;
 	/* Of the young ones, the ones that changed meanwhile, and were left. */
 	unsigned long lost;
-	/* Ranges whose rmaps had to be walked with mmu_lock held. */
-	unsigned long locked;
 };
 
 DECLARE_PER_CPU(struct kvm_age_stats, kvm_age_stats);

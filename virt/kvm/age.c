@@ -124,14 +124,12 @@ static int kvm_age_stats_show(struct seq_file *m, void *unused)
 		sum.young += READ_ONCE(stats->young);
 		sum.aged += READ_ONCE(stats->aged);
 		sum.lost += READ_ONCE(stats->lost);
-		sum.locked += READ_ONCE(stats->locked);
 	}
 
 	seq_printf(m, "scanned %lu\n", sum.scanned);
 	seq_printf(m, "young %lu\n", sum.young);
 	seq_printf(m, "aged %lu\n", sum.aged);
 	seq_printf(m, "lost %lu\n", sum.lost);
-	seq_printf(m, "locked %lu\n", sum.locked);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_age_stats);

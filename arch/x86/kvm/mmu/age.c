@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Aging of TDP MMU SPTEs under RCU, without mmu_lock.  The races, and what
- * settles each of them, are in Documentation/virt/kvm/x86/aging.rst.
+ * Aging of guest memory without mmu_lock: of the TDP MMU's SPTEs under RCU, and of
+ * those in rmaps with the lock of the rmap.  The races, and what settles each of
+ * them, are in Documentation/virt/kvm/x86/aging.rst.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -13,9 +14,14 @@
 #include "mmu.h"
 #include "mmu_internal.h"
 #include "mmutrace.h"
+#include "rmap.h"
 #include "spte.h"
 #include "tdp_iter.h"
 
+/* Nobody may hold mmu_lock for what is here, so the generic walk must not. */
+static_assert(IS_ENABLED(CONFIG_KVM_AGE_WITHOUT_LOCK));
+
+#ifdef CONFIG_X86_64
 /*
  * Age or test the leaves of one root that map the gfns [start, end).  A huge
  * SPTE counts even if only a part of it is in the range.
@@ -65,7 +71,7 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 				if (is_accessed_spte(spte)) {
 					young = true;
 					stats->young++;
-					if (!test_only && tdp_age_leaf(sptep, spte, stats) &&
+					if (!test_only && age_leaf(sptep, spte, stats) &&
 					    trace_kvm_tdp_mmu_spte_changed_enabled())
 						trace_kvm_tdp_mmu_spte_changed(as_id, base,
 									       level, spte,
@@ -94,12 +100,15 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
  */
 static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 					      struct kvm_gfn_range *range,
-					      bool test_only)
+					      bool test_only,
+					      struct kvm_age_stats *stats)
 {
 	const int as_id = range->slot->as_id;
-	struct kvm_age_stats stats = {};
 	struct kvm_mmu_page *root;
 	bool young = false;
+
+	if (!tdp_mmu_enabled)
+		return false;
 
 	rcu_read_lock();
 
@@ -117,10 +126,121 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 		/* A root with fewer levels than the others maps fewer gfns. */
 		end = min_t(gfn_t, range->end, KVM_PAGES_PER_HPAGE(role.level + 1));
 		young |= tdp_age_root(root, role.level, as_id, range->start, end,
-				      test_only, &stats);
+				      test_only, stats);
 	}
 
 	rcu_read_unlock();
+
+	return young;
+}
+#else
+static bool tdp_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
+			      bool test_only, struct kvm_age_stats *stats)
+{
+	return false;
+}
+#endif
+
+/*
+ * Age or test the SPTEs of one rmap.  While it is locked, its SPTEs cannot be
+ * removed from it, so their shadow pages cannot be freed, nor the SPTEs be used for
+ * another gfn.  They can be zapped: drop_spte() clears before it removes.
+ *
+ * On 32-bit, a read may be torn.  What it gives is then wrong, just as if it were
+ * out of date: the cmpxchg fails, or a test says something that was never quite so.
+ */
+static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
+		     struct kvm_age_stats *stats)
+{
+	/* Empty or locked: what is in the head by now is not ours to look at. */
+	unsigned long list = kvm_rmap_lock(rmap_head);
+	struct rmap_iterator iter;
+	bool young = false;
+	u64 *sptep;
+
+	if (!list)
+		return false;
+
+	for_each_rmap_list_spte(list, &iter, sptep) {
+		u64 spte = READ_ONCE(*sptep);
+
+		if (!is_shadow_present_pte(spte))
+			continue;
+
+		stats->scanned++;
+		if (!is_accessed_spte(spte))
+			continue;
+
+		young = true;
+		stats->young++;
+		if (test_only)
+			break;
+
+		age_leaf(sptep, spte, stats);
+	}
+
+	kvm_rmap_unlock(rmap_head, list);
+
+	return young;
+}
+
+/*
+ * Age or test the rmaps of the range, on all levels.  From the first to the last
+ * that has any gfn of the range, which of the upper levels may be two for a range
+ * of two gfns.
+ */
+static bool rmap_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
+			       bool test_only, struct kvm_age_stats *stats)
+{
+	const struct kvm_memory_slot *slot = range->slot;
+	bool young = false;
+	int level;
+
+	if (!kvm_memslots_have_rmaps(kvm))
+		return false;
+
+	/*
+	 * With the TDP MMU, only nested guests are shadowed.  Without any indirect
+	 * shadow page, none of them runs.  Out of order with a nested guest's first
+	 * faults, this misses what it used a moment ago, as it would if aging had
+	 * come a moment earlier.
+	 */
+	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
+		return false;
+
+	/*
+	 * Rmaps are allocated for the memslots of the day.  kvm->srcu may still
+	 * protect an older one, which was replaced by a copy before that.
+	 */
+	if (!slot->arch.rmap[0])
+		return false;
+
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		struct kvm_rmap_head *rmap_head = gfn_to_rmap(range->start, level, slot);
+		struct kvm_rmap_head *last = gfn_to_rmap(range->end - 1, level, slot);
+
+		for (; rmap_head <= last; rmap_head++) {
+			young |= rmap_age(rmap_head, test_only, stats);
+			if (young && test_only)
+				return true;
+		}
+	}
+
+	return young;
+}
+
+static __always_inline bool age_gfn_range(struct kvm *kvm,
+					  struct kvm_gfn_range *range, bool test_only)
+{
+	struct kvm_age_stats stats = {};
+	bool young;
+
+	/* For range->slot. */
+	lockdep_assert(srcu_read_lock_held(&kvm->srcu));
+
+	young = tdp_age_gfn_range(kvm, range, test_only, &stats);
+	if (!young || !test_only)
+		young |= rmap_age_gfn_range(kvm, range, test_only, &stats);
 
 	if (!stats.scanned)
 		return false;
@@ -133,38 +253,39 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 	if (stats.lost)
 		this_cpu_add(kvm_age_stats.lost, stats.lost);
 
-	trace_kvm_tdp_mmu_age(as_id, range->start, range->end, test_only, &stats);
+	trace_kvm_mmu_age(range->slot->as_id, range->start, range->end, test_only, &stats);
 
 	return young;
 }
 
 /**
- * kvm_tdp_mmu_age_gfn_range - make the SPTEs of a range of gfns old
+ * kvm_age_gfn - make the SPTEs of a range of gfns old
  * @kvm: the VM
  * @range: gfns [start, end) of one memslot
  *
  * The page of a young SPTE is not marked accessed: the caller, clear_young(),
  * does what it wants with the return value.  TLBs are not flushed.
  *
- * Context: kvm->srcu held for read; neither sleeps nor takes a lock.  Time is
- * bounded by the number of SPTEs of the range, times the number of roots.
+ * Context: kvm->srcu held for read; does not sleep, does not take mmu_lock.  Time
+ * is bounded by the number of SPTEs of the range, times the number of roots, plus
+ * the SPTEs in its rmaps.  Preemption is off for one rmap at a time.
  * Return: true if any SPTE was young, which includes those that changed
  * meanwhile and so were left as they are.
  */
-bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range)
+bool kvm_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 {
-	return tdp_age_gfn_range(kvm, range, false);
+	return age_gfn_range(kvm, range, false);
 }
 
 /**
- * kvm_tdp_mmu_test_age_gfn - test whether the SPTEs of a range of gfns are young
+ * kvm_test_age_gfn - test whether the SPTEs of a range of gfns are young
  * @kvm: the VM
  * @range: gfns [start, end) of one memslot
  *
- * Context: as kvm_tdp_mmu_age_gfn_range().
+ * Context: as kvm_age_gfn().
  * Return: true if any SPTE was young.
  */
-bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
+bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 {
-	return tdp_age_gfn_range(kvm, range, true);
+	return age_gfn_range(kvm, range, true);
 }

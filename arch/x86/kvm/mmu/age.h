@@ -35,7 +35,8 @@ static inline u64 age_spte(u64 spte)
 /*
  * Make a young leaf SPTE old, if @sptep still is @old_spte, a value that was
  * read from it and is known to be a present leaf.  Returns true if it is old
- * now.  Called in the RCU read section in which @old_spte was read.
+ * now.  Called while the page table cannot be freed: for the TDP MMU in the RCU
+ * read section in which @old_spte was read, else with the rmap locked.
  *
  * The cmpxchg expects a present leaf, so it cannot touch an SPTE that was zapped
  * or frozen meanwhile.  An atomic AND could: FROZEN_SPTE has the Accessed bits
@@ -43,21 +44,20 @@ static inline u64 age_spte(u64 spte)
  *
  * It pairs with every other writer of a present leaf: with the cmpxchg of
  * tdp_mmu_set_spte_atomic() and fast_pf_fix_direct_spte(), with the xchg of
- * kvm_tdp_mmu_write_spte_atomic(), which sees either the young or the old form
- * and in both of them whether the page is dirty, with the CPU's own setting of
- * Accessed and Dirty, and with the plain store of __kvm_tdp_mmu_write_spte() to
- * an SPTE without volatile bits, that is, with Accessed and Dirty set: there,
- * only Accessed is at stake.
+ * kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(), which sees
+ * either the young or the old form and in both of them whether the page is dirty,
+ * with the CPU's own setting of Accessed and Dirty, and with the plain store of
+ * __kvm_tdp_mmu_write_spte() and __update_clear_spte_fast() to an SPTE without
+ * volatile bits, that is, with Accessed and Dirty set: there, only Accessed is at
+ * stake.
  *
  * If it fails, somebody uses the SPTE or takes it down, and it was young a
  * moment ago: leave it, and do not retry.
  */
-static inline bool tdp_age_leaf(u64 *sptep, u64 old_spte,
-				struct kvm_age_stats *stats)
+static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stats)
 {
 	u64 new_spte = age_spte(old_spte);
 
-	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "SPTE aged outside of RCU");
 	KVM_MMU_WARN_ON(!is_shadow_present_pte(old_spte));
 	KVM_MMU_WARN_ON(is_ept_ve_possible(new_spte));
 
@@ -69,22 +69,5 @@ static inline bool tdp_age_leaf(u64 *sptep, u64 old_spte,
 	stats->aged++;
 	return true;
 }
-
-#ifdef CONFIG_X86_64
-bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range);
-bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range);
-#else
-static inline bool kvm_tdp_mmu_age_gfn_range(struct kvm *kvm,
-					     struct kvm_gfn_range *range)
-{
-	return false;
-}
-
-static inline bool kvm_tdp_mmu_test_age_gfn(struct kvm *kvm,
-					    struct kvm_gfn_range *range)
-{
-	return false;
-}
-#endif
 
 #endif

@@ -8,6 +8,10 @@
  * pages, delete memslots, which zaps all roots, and collapse and split the huge
  * pages behind the memory.  A write that is lost, lands in another page or is
  * missing from the dirty log is a failure.
+ *
+ * The guests may be nested ones.  Then L1 changes the page table that it has for
+ * them all the time: it unmaps and write-protects pages, moves them to other
+ * frames of its memory, and replaces whole tables.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -20,6 +24,7 @@
 
 #include "aging_util.h"
 #include "kvm_util.h"
+#include "nested_util.h"
 #include "processor.h"
 #include "test_util.h"
 #include "ucall_common.h"
@@ -43,9 +48,30 @@
 #define MADV_COLLAPSE	25
 #endif
 
+/* How often L2 lets L1 in: once for as many pages.  And what L1 does each time. */
+#define PAGES_PER_VISIT	64
+#define CHANGES		8
+
+#define MAX_NESTED	8
+
 /* What the guest has to know; set before it runs. */
 static uint64_t slice_pages;
 static uint64_t seed;
+static bool nested;
+static uint64_t nr_l2;
+
+/* What L1 has to know, of all vCPUs; @lock is for what it changes. */
+static struct {
+	struct l2_map map;
+	struct l2 l2[MAX_NESTED];
+	int lock;
+	/* The frame that holds each page, and a free one for each vCPU. */
+	uint64_t *frames;
+	uint64_t spare_frame[MAX_NESTED];
+	uint64_t spare_table;
+	uint64_t changes;
+	uint64_t faults;
+} l1;
 
 /* The value of a page after its owner wrote it for the sweep'th time. */
 static uint64_t page_tag(uint64_t page, uint64_t sweep)
@@ -78,8 +104,119 @@ static void guest_code(uint64_t index)
 
 			GUEST_ASSERT_EQ(READ_ONCE(*word), page_tag(page, sweep - 1));
 			WRITE_ONCE(*word, page_tag(page, sweep));
+			if (nested && i % PAGES_PER_VISIT == 0)
+				vmmcall();
 		}
 		GUEST_SYNC1(sweep);
+	}
+}
+
+static uint64_t frame_gpa(uint64_t frame)
+{
+	return TEST_MEM + frame * PAGE_SIZE;
+}
+
+/* The entry of the NPT for a page. */
+static uint64_t *l1_entry(uint64_t page)
+{
+	uint64_t table = l1.map.directory[page / NPT_ENTRIES] & ~(PAGE_SIZE - 1ULL);
+
+	return l1.map.leaves + (table - l1.map.leaves_gpa) / sizeof(uint64_t) +
+	       page % NPT_ENTRIES;
+}
+
+static void l1_map_page(uint64_t page)
+{
+	WRITE_ONCE(*l1_entry(page), frame_gpa(l1.frames[page]) | NPT_ALL);
+}
+
+/* Only for a page of its own L2, which does not run meanwhile. */
+static void l1_move_page(uint64_t index, uint64_t page)
+{
+	uint64_t from = l1.frames[page];
+	uint64_t to = l1.spare_frame[index];
+
+	memcpy((void *)frame_gpa(to), (void *)frame_gpa(from), PAGE_SIZE);
+	l1.frames[page] = to;
+	l1.spare_frame[index] = from;
+	l1_map_page(page);
+}
+
+static void l1_replace_table(uint64_t page)
+{
+	uint64_t *entry = &l1.map.directory[page / NPT_ENTRIES];
+	uint64_t old = *entry & ~(PAGE_SIZE - 1ULL);
+	uint64_t new = l1.spare_table;
+
+	memcpy(l1.map.leaves + (new - l1.map.leaves_gpa) / sizeof(uint64_t),
+	       l1.map.leaves + (old - l1.map.leaves_gpa) / sizeof(uint64_t), PAGE_SIZE);
+	WRITE_ONCE(*entry, new | NPT_ALL);
+	l1.spare_table = old;
+}
+
+static void l1_change(uint64_t index, uint64_t *state)
+{
+	uint64_t page = next_random(state) % (slice_pages * nr_l2);
+	uint64_t own = index * slice_pages + next_random(state) % slice_pages;
+
+	switch (next_random(state) % 8) {
+	case 0:
+	case 1:
+		WRITE_ONCE(*l1_entry(page), 0);
+		break;
+	case 2:
+	case 3:
+		WRITE_ONCE(*l1_entry(page), *l1_entry(page) & ~NPT_WRITABLE);
+		break;
+	case 4:
+	case 5:
+		l1_move_page(index, own);
+		break;
+	case 6:
+		l1_replace_table(page);
+		break;
+	case 7:
+		l1_map_page(page);
+		break;
+	}
+	l1.changes++;
+}
+
+static void l1_code(uint64_t index)
+{
+	struct l2 *l2 = &l1.l2[index];
+	struct vmcb_control_area *control = &l2->svm->vmcb->control;
+	uint64_t state = seed + index;
+	uint64_t exit_code, page, i;
+
+	l2_init(l2, &l1.map, guest_code, index);
+
+	for (;;) {
+		/* Nobody else says which translations to forget. */
+		control->tlb_ctl = 1;
+		exit_code = l2_run(l2);
+
+		while (__atomic_exchange_n(&l1.lock, 1, __ATOMIC_ACQUIRE))
+			cpu_relax();
+
+		switch (exit_code) {
+		case SVM_EXIT_VMMCALL:
+			l2->svm->vmcb->save.rip += 3;
+			for (i = 0; i < CHANGES; i++)
+				l1_change(index, &state);
+			break;
+		case SVM_EXIT_NPF:
+			page = (control->exit_info_2 - TEST_MEM) / PAGE_SIZE;
+			GUEST_ASSERT(page < slice_pages * nr_l2);
+			l1_map_page(page);
+			l1.faults++;
+			break;
+		default:
+			GUEST_FAIL("L2 exited with 0x%lx, at 0x%lx", exit_code,
+				   control->exit_info_2);
+		}
+
+		__atomic_store_n(&l1.lock, 0, __ATOMIC_RELEASE);
 	}
 }
 
@@ -267,27 +404,25 @@ static void *dirty_log_thread(void *arg)
 }
 
 /*
- * Delete a slot that the guest does not use, so that no vCPU has to wait for it
- * to come back; by KVM's old habit that zaps the SPTEs of all slots.
+ * Create, move and delete a slot that the guest does not use, so that no vCPU has
+ * to wait for it to come back; by KVM's old habit, deleting zaps the SPTEs of all
+ * slots.  It has memory that is aged, so that it is found while it comes and goes.
  *
  * The slot is unknown to the library, whose list of slots is not thread-safe.
  */
 static void *memslot_thread(void *arg)
 {
+	void *hva = addr_gpa2hva(vm, TEST_MEM);
 	uint64_t state = seed ^ 'm';
-	void *hva;
-
-	hva = mmap(NULL, HUGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	TEST_ASSERT(hva != MAP_FAILED, "Failed to map a memslot");
 
 	while (!stopping()) {
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, HUGE_SIZE, hva);
-		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, HUGE_SIZE, hva);
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, 0, NULL);
 		count_one(arg);
 		/* Let vCPUs map something that the next round can zap. */
 		usleep(next_random(&state) % 20000);
 	}
-	munmap(hva, HUGE_SIZE);
 	return NULL;
 }
 
@@ -400,19 +535,48 @@ static void run_threads(unsigned long seconds)
 /* Compare all memory with what the vCPUs say they wrote last. */
 static uint64_t count_wrong_pages(void)
 {
+	uint64_t *frames = nested ? addr_gva2hva(vm, (vm_vaddr_t)l1.frames) : NULL;
 	uint64_t page, owner, expected, wrong = 0;
+	uint64_t *word;
 
 	for (page = 0; page < nr_pages; page++) {
 		owner = page / slice_pages;
+		/* Nested guests have no other pages, and L1 uses those as it likes. */
+		if (nested && owner >= nr_vcpus)
+			break;
 		/* What is left over by the division into slices has no owner. */
 		expected = page_tag(page, owner < nr_vcpus ? vcpu_workers[owner].sweeps : 0);
-		if (*page_word(page) == expected)
+		word = page_word(nested ? frames[page] : page);
+		if (*word == expected)
 			continue;
 		if (!wrong++)
 			ksft_print_msg("page %lu has 0x%lx, its owner wrote 0x%lx\n",
-				       page, *page_word(page), expected);
+				       page, *word, expected);
 	}
 	return wrong;
+}
+
+static void create_l1(void)
+{
+	uint64_t *frames;
+	uint64_t i;
+
+	l1.frames = (uint64_t *)vm_vaddr_alloc(vm, nr_pages * sizeof(*frames),
+					       KVM_UTIL_MIN_VADDR);
+	frames = addr_gva2hva(vm, (vm_vaddr_t)l1.frames);
+	for (i = 0; i < nr_pages; i++)
+		frames[i] = i;
+
+	l2_map_create(vm, &l1.map, TEST_MEM, nr_pages, false, 1);
+	l1.spare_table = l1.map.leaves_gpa + nr_pages / NPT_ENTRIES * PAGE_SIZE;
+	for (i = 0; i < nr_vcpus; i++) {
+		l2_create(vm, &l1.l2[i]);
+		l1.spare_frame[i] = nr_vcpus * slice_pages + i;
+	}
+	nr_l2 = nr_vcpus;
+	sync_global_to_guest(vm, nr_l2);
+	sync_global_to_guest(vm, nested);
+	sync_global_to_guest(vm, l1);
 }
 
 static void create_vm(void)
@@ -421,7 +585,8 @@ static void create_vm(void)
 	uint64_t page;
 	int i;
 
-	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages, guest_code, vcpus);
+	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages,
+				    nested ? l1_code : guest_code, vcpus);
 	vm_userspace_mem_region_add(vm, thp_configured() ? VM_MEM_SRC_ANONYMOUS_THP :
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, nr_pages, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, nr_pages);
@@ -431,6 +596,8 @@ static void create_vm(void)
 
 	sync_global_to_guest(vm, slice_pages);
 	sync_global_to_guest(vm, seed);
+	if (nested)
+		create_l1();
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_workers[i].vcpu = vcpus[i];
 		vcpu_args_set(vcpus[i], 1, i);
@@ -448,13 +615,14 @@ static void disable(char letter, const char *why)
 
 static void help(const char *name)
 {
-	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed]\n"
+	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed] [-n]\n"
 	       " -v: vCPUs (default: 2)\n"
 	       " -b: memory of the VM in MiB, a multiple of 2 (default: 32)\n"
 	       " -s: how long to run (default: 10)\n"
 	       " -d: leave out: i page_idle, a MGLRU aging, l dirty logging,\n"
 	       "     m memslot deletion, h huge page collapse and split\n"
-	       " -S: seed of all random choices, a positive number (default: 1)\n", name);
+	       " -S: seed of all random choices, a positive number (default: 1)\n"
+	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n", name);
 	exit(KSFT_FAIL);
 }
 
@@ -470,7 +638,7 @@ int main(int argc, char *argv[])
 	for (i = 0; i < ARRAY_SIZE(workers); i++)
 		workers[i].enabled = true;
 
-	while ((opt = getopt(argc, argv, "v:b:s:d:S:")) != -1) {
+	while ((opt = getopt(argc, argv, "v:b:s:d:S:n")) != -1) {
 		switch (opt) {
 		case 'v':
 			nr_vcpus = aging_parse_positive(optarg);
@@ -491,17 +659,26 @@ int main(int argc, char *argv[])
 		case 'S':
 			seed = aging_parse_positive(optarg);
 			break;
+		case 'n':
+			nested = true;
+			break;
 		default:
 			help(argv[0]);
 		}
 	}
 	nr_pages = (mib << 20) / PAGE_SIZE;
 	if (optind != argc || !seconds || !seed || !mib || mib % 2 || !nr_vcpus ||
-	    nr_vcpus > KVM_MAX_VCPUS || nr_vcpus > nr_pages)
+	    nr_vcpus > KVM_MAX_VCPUS || nr_vcpus > nr_pages ||
+	    (nested && (nr_vcpus > MAX_NESTED || mib > 1024)))
 		help(argv[0]);
-	slice_pages = nr_pages / nr_vcpus;
+	/* A frame to move pages to for each L1. */
+	slice_pages = nr_pages / nr_vcpus - nested;
 
 	ksft_print_header();
+	if (nested) {
+		why = l2_supported();
+		__TEST_REQUIRE(!why, "%s", why);
+	}
 	__TEST_REQUIRE(nr_vcpus <= kvm_check_cap(KVM_CAP_MAX_VCPUS), "Too many vCPUs");
 
 	if (worker_of('i')->enabled) {
@@ -527,7 +704,7 @@ int main(int argc, char *argv[])
 
 	for (i = 0; i < ARRAY_SIZE(workers); i++)
 		nr_enabled += workers[i].enabled;
-	ksft_set_plan(nr_enabled + 2);
+	ksft_set_plan(nr_enabled + 2 + nested);
 
 	run_threads(seconds);
 
@@ -541,6 +718,12 @@ int main(int argc, char *argv[])
 	for (i = 0; i < nr_vcpus; i++)
 		ksft_print_msg("vCPU %d: %lu sweeps\n", i, vcpu_workers[i].sweeps);
 	ksft_test_result(!unfinished(true), "vcpu_sweeps\n");
+
+	if (nested) {
+		sync_global_from_guest(vm, l1);
+		ksft_print_msg("changes by L1: %lu, faults of L2: %lu\n", l1.changes, l1.faults);
+		ksft_test_result(l1.changes && l1.faults, "l1_changes\n");
+	}
 
 	wrong = count_wrong_pages();
 	ksft_print_msg("wrong_pages: %lu\n", wrong);

@@ -5,6 +5,7 @@
  * A guest reads some of its pages, writes others and leaves the rest alone; the
  * host ages the memory and compares what aging says with what the guest did.
  * With page_idle every page is compared, with MGLRU the number of young pages.
+ * The guest may be a nested one, whose memory KVM maps with shadow pages.
  *
  * Aging does not flush TLBs, so a guest with a stale translation may use a page
  * without setting Accessed again.  The test therefore flushes between aging and
@@ -18,6 +19,7 @@
 
 #include "aging_util.h"
 #include "kvm_util.h"
+#include "nested_util.h"
 #include "processor.h"
 #include "test_util.h"
 #include "ucall_common.h"
@@ -126,6 +128,25 @@ static void guest_code(void)
 	}
 }
 
+static struct l2_map l2_map;
+static struct l2 l2;
+
+static void l2_code(uint64_t unused)
+{
+	guest_code();
+}
+
+/* L2 does what else the guest does, and never comes back. */
+static void l1_code(void)
+{
+	uint64_t exit_code;
+
+	l2_init(&l2, &l2_map, l2_code, 0);
+	exit_code = l2_run(&l2);
+	GUEST_FAIL("L2 exited with 0x%lx, at 0x%lx", exit_code,
+		   l2.svm->vmcb->control.exit_info_2);
+}
+
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static struct page_idle idle;
@@ -133,8 +154,9 @@ static uint64_t *unit_pfns;
 static bool *unit_idle;
 static bool huge_pages;
 static bool count_locks;
+static bool nested;
 
-static void run_guest(enum phase phase, uint64_t round)
+static void run_phase(enum phase phase, uint64_t round)
 {
 	struct ucall uc;
 
@@ -144,8 +166,11 @@ static void run_guest(enum phase phase, uint64_t round)
 
 	vcpu_run(vcpu);
 	errno = 0;
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC && uc.args[0] == round,
-		    "The guest did not finish round %lu", round);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(uc.cmd == UCALL_SYNC && uc.args[0] == round,
+		    "The guest did not finish round %lu: %s", round,
+		    exit_reason_str(vcpu->run->exit_reason));
 }
 
 /*
@@ -211,7 +236,7 @@ static void run_idle_round(uint64_t round)
 	ksft_test_result(!busy, "round %lu: memory at rest is old\n", round);
 
 	flush_guest_tlb();
-	run_guest(PHASE_PATTERN, round);
+	run_phase(PHASE_PATTERN, round);
 
 	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
 	for (unit = 0; unit < job.nr_units; unit++) {
@@ -274,11 +299,11 @@ static void run_lru_round(uint64_t round)
 	/* The first pass takes what earlier rounds left. */
 	lru_pass();
 	flush_guest_tlb();
-	run_guest(PHASE_CONTROL, round);
+	run_phase(PHASE_CONTROL, round);
 	control = lru_pass();
 
 	flush_guest_tlb();
-	run_guest(PHASE_PATTERN, round);
+	run_phase(PHASE_PATTERN, round);
 	locks = aging_mmu_lock_acquisitions();
 	young = lru_pass();
 	check_locks(round, locks);
@@ -321,11 +346,17 @@ static void create_vm(uint64_t pages)
 	uint64_t bytes = pages * PAGE_SIZE;
 	void *hva;
 
-	vm = __vm_create_with_one_vcpu(&vcpu, pages, guest_code);
+	vm = __vm_create_with_one_vcpu(&vcpu, pages, nested ? l1_code : guest_code);
 	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
+	if (nested) {
+		l2_map_create(vm, &l2_map, TEST_MEM, pages, huge_pages, 0);
+		l2_create(vm, &l2);
+		sync_global_to_guest(vm, l2_map);
+		sync_global_to_guest(vm, l2);
+	}
 
 	/* The zero page, which a read would map, is on no LRU list. */
 	hva = addr_gpa2hva(vm, TEST_MEM);
@@ -357,13 +388,14 @@ static void lookup_pfns(void)
 
 static void help(const char *name)
 {
-	printf("usage: %s [-m idle|lru] [-p pages] [-i rounds] [-H] [-r] [-L]\n"
+	printf("usage: %s [-m idle|lru] [-p pages] [-i rounds] [-H] [-r] [-n] [-L]\n"
 	       " -m: age through page_idle, or through MGLRU in debugfs\n"
 	       "     (default: page_idle where the kernel has it)\n"
 	       " -p: 4 KiB pages to age (default: 4096)\n"
 	       " -i: rounds (default: 3)\n"
 	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
 	       " -r: the guest only reads\n"
+	       " -n: the guest is a nested one, with nested paging\n"
 	       " -L: aging must not take mmu_lock, as counted by lock_stat\n", name);
 	exit(KSFT_FAIL);
 }
@@ -377,7 +409,7 @@ int main(int argc, char *argv[])
 	uint64_t round;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:p:i:HrL")) != -1) {
+	while ((opt = getopt(argc, argv, "m:p:i:HrnL")) != -1) {
 		switch (opt) {
 		case 'm':
 			want_idle = !strcmp(optarg, "idle");
@@ -396,6 +428,9 @@ int main(int argc, char *argv[])
 			break;
 		case 'r':
 			job.read_only = true;
+			break;
+		case 'n':
+			nested = true;
 			break;
 		case 'L':
 			count_locks = true;
@@ -419,6 +454,11 @@ int main(int argc, char *argv[])
 	}
 	job.nr_units = pages / job.unit_pages;
 
+	if (nested) {
+		why = l2_supported();
+		__TEST_REQUIRE(!why, "%s", why);
+	}
+
 	if (!want_lru) {
 		why = page_idle_open(&idle);
 		__TEST_REQUIRE(!why || !want_idle, "%s", why);
@@ -430,10 +470,11 @@ int main(int argc, char *argv[])
 	}
 
 	create_vm(pages);
-	ksft_print_msg("aging %lu pages through %s\n", pages, want_idle ? "page_idle" : "MGLRU");
+	ksft_print_msg("aging %lu pages of %s through %s\n", pages,
+		       nested ? "a nested guest" : "a guest", want_idle ? "page_idle" : "MGLRU");
 	ksft_set_plan(rounds * (CHECKS + count_locks));
 
-	run_guest(PHASE_POPULATE, 0);
+	run_phase(PHASE_POPULATE, 0);
 	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,
 		       "lock_stat does not know mmu_lock");
 	if (want_idle)

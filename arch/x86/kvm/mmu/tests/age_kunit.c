@@ -9,19 +9,18 @@
 
 #include <linux/compiler.h>
 #include <linux/completion.h>
-#include <linux/cpumask.h>
 #include <linux/gfp.h>
 #include <linux/kthread.h>
 #include <linux/minmax.h>
-#include <linux/percpu.h>
 #include <linux/prandom.h>
 #include <linux/rculist.h>
 #include <linux/sched.h>
-#include <linux/smp.h>
 #include <linux/string.h>
 
 #include "mmu/age.h"
 #include "masks.h"
+#include "race.h"
+#include "vm.h"
 
 #define AGE_ENTRIES	512
 #define AGE_MAX_TABLES	64
@@ -87,21 +86,9 @@ static u64 age_make_leaf(u64 leaf, gfn_t gfn, int level)
 	return leaf | age_address(gfn & ~(gfns_per_leaf(level) - 1));
 }
 
-/* A young leaf that may be used in any way, and is dirty. */
 static u64 age_young_leaf(struct age_vm *vm, gfn_t gfn, int level)
 {
-	const struct kvm_mask_set *set = vm->set;
-	u64 leaf = LEAF_PRESENT | LEAF_RWX | kvm_leaf_host_writable(set) |
-		   kvm_leaf_mmu_writable(set);
-
-	if (set->ept)
-		leaf |= EPT_MT_WB | EPT_SUPPRESS_VE;
-	if (set->ad)
-		leaf |= kvm_leaf_accessed(set) | kvm_leaf_dirty(set);
-	else
-		leaf |= EPT_AD_OFF;
-
-	return age_make_leaf(leaf, gfn, level);
+	return age_make_leaf(kvm_young_leaf(vm->set), gfn, level);
 }
 
 /* With all bits set that mean anything in a leaf and may be set in an MMIO SPTE. */
@@ -273,43 +260,15 @@ static bool age_under_rcu(u64 *sptep, u64 old_spte, struct kvm_age_stats *stats)
 	bool aged;
 
 	rcu_read_lock();
-	aged = tdp_age_leaf(sptep, old_spte, stats);
+	aged = age_leaf(sptep, old_spte, stats);
 	rcu_read_unlock();
 	return aged;
-}
-
-/* No VM runs, so nobody but the case itself changes the statistics. */
-static struct kvm_age_stats age_stats(void)
-{
-	struct kvm_age_stats sum = {};
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct kvm_age_stats *stats = per_cpu_ptr(&kvm_age_stats, cpu);
-
-		sum.scanned += READ_ONCE(stats->scanned);
-		sum.young += READ_ONCE(stats->young);
-		sum.aged += READ_ONCE(stats->aged);
-		sum.lost += READ_ONCE(stats->lost);
-		sum.locked += READ_ONCE(stats->locked);
-	}
-
-	return sum;
 }
 
 static bool age_call(struct age_vm *vm, int as_id, gfn_t start, gfn_t end,
 		     bool test_only)
 {
-	struct kvm_gfn_range range = {
-		.slot = vm->slots[as_id],
-		.start = start,
-		.end = end,
-	};
-
-	if (test_only)
-		return kvm_tdp_mmu_test_age_gfn(vm->kvm, &range);
-
-	return kvm_tdp_mmu_age_gfn_range(vm->kvm, &range);
+	return kvm_age_range(vm->kvm, vm->slots[as_id], start, end, test_only);
 }
 
 static void age_compare(struct age_vm *vm)
@@ -337,12 +296,12 @@ static void age_compare(struct age_vm *vm)
 static void age_and_compare(struct age_vm *vm, int as_id, gfn_t start, gfn_t end,
 			    bool test_only, struct age_result want)
 {
-	struct kvm_age_stats before = age_stats(), after;
+	struct kvm_age_stats before = kvm_sum_age_stats(), after;
 	struct kunit *test = vm->test;
 	bool young;
 
 	young = age_call(vm, as_id, start, end, test_only);
-	after = age_stats();
+	after = kvm_sum_age_stats();
 
 	age_compare(vm);
 	KUNIT_ASSERT_EQ_MSG(test, young, want.young != 0, "[%llx, %llx)", start, end);
@@ -352,7 +311,6 @@ static void age_and_compare(struct age_vm *vm, int as_id, gfn_t start, gfn_t end
 			    "[%llx, %llx)", start, end);
 	KUNIT_ASSERT_EQ(test, after.aged - before.aged, test_only ? 0 : want.young);
 	KUNIT_ASSERT_EQ(test, after.lost - before.lost, 0ull);
-	KUNIT_ASSERT_EQ(test, after.locked - before.locked, 0ull);
 }
 
 static void age_range(struct age_vm *vm, int as_id, gfn_t start, gfn_t end,
@@ -398,8 +356,7 @@ static int age_init(struct kunit *test)
 
 	vm->test = test;
 	vm->set = test->param_value;
-	vm->kvm = kvm_kvzalloc(test, sizeof(*vm->kvm));
-	INIT_LIST_HEAD(&vm->kvm->arch.tdp_mmu_roots);
+	vm->kvm = kvm_new_vm(test);
 
 	for (i = 0; i < ARRAY_SIZE(vm->slots); i++) {
 		vm->slots[i] = kunit_kzalloc(test, sizeof(*vm->slots[i]), GFP_KERNEL);
@@ -911,8 +868,7 @@ static void age_leaf_unchanged(struct kunit *test)
 		kvm_check(&returned, old, age_under_rcu(&spte, old, &stats), true);
 		kvm_check(&value, old, spte, kvm_leaf_make_old(vm->set, old));
 		kvm_check(&counted, old, stats.aged, 1);
-		kvm_check(&counted, old, stats.lost + stats.young + stats.scanned +
-			  stats.locked, 0);
+		kvm_check(&counted, old, stats.lost + stats.young + stats.scanned, 0);
 	}
 
 	kvm_expect(test, &returned);
@@ -993,7 +949,7 @@ static void age_leaf_changed(struct kunit *test)
 			kvm_check(&properties[j], old, spte, changed[j]);
 			kvm_check(&counted, old, stats.lost, 1);
 			kvm_check(&counted, old, stats.aged + stats.young +
-				  stats.scanned + stats.locked, 0);
+				  stats.scanned, 0);
 		}
 	}
 
@@ -1028,19 +984,6 @@ struct age_race {
 };
 
 /*
- * Give the other CPU a chance, of various lengths, to come in between.  Not with
- * cpu_relax(): it takes an emulated CPU longer than the whole window is wide.
- */
-static void age_race_delay(struct age_race *race)
-{
-	unsigned long n = race->rounds * 7 % 64;
-
-	while (n--)
-		barrier();
-	cond_resched();
-}
-
-/*
  * Zap and remap as tdp_mmu_zap_spte_atomic() does it: freeze, flush, overwrite.
  * Who froze an SPTE owns it until he overwrites it.
  */
@@ -1065,12 +1008,12 @@ static int age_race_freeze(void *data)
 			else
 				kvm_check(&race->mapped, leaf, spte, leaf);
 
-			age_race_delay(race);
+			kvm_race_delay(race->rounds);
 
 			spte = xchg(sptep, next);
 			kvm_check(&race->frozen, FROZEN_SPTE, spte, FROZEN_SPTE);
 
-			age_race_delay(race);
+			kvm_race_delay(race->rounds);
 		}
 
 		leaf = next;
@@ -1100,11 +1043,11 @@ static int age_race_zap(void *data)
 			u64 *sptep = &race->sptes[i];
 
 			WRITE_ONCE(*sptep, race->leaves[i & 1]);
-			age_race_delay(race);
+			kvm_race_delay(race->rounds);
 
 			if (set->ad)
 				atomic64_or(race->dirty, (atomic64_t *)sptep);
-			age_race_delay(race);
+			kvm_race_delay(race->rounds);
 
 			spte = READ_ONCE(*sptep);
 			if (!kvm_leaf_is_young(set, spte))
@@ -1115,7 +1058,7 @@ static int age_race_zap(void *data)
 				if (race->rounds & 2)
 					new |= LEAF_W;
 				try_cmpxchg64(sptep, &spte, new);
-				age_race_delay(race);
+				kvm_race_delay(race->rounds);
 			}
 
 			spte = xchg(sptep, SHADOW_NONPRESENT_VALUE);
@@ -1125,7 +1068,7 @@ static int age_race_zap(void *data)
 			if (spte & LEAF_PRESENT)
 				kvm_check(&race->zapped_dirty, spte,
 					  is_dirty_spte(spte), true);
-			age_race_delay(race);
+			kvm_race_delay(race->rounds);
 		}
 
 		WRITE_ONCE(race->rounds, race->rounds + 1);
@@ -1155,30 +1098,14 @@ static void age_against(struct age_vm *vm, struct age_race *race,
 	struct kvm_age_stats before, after;
 	struct kunit *test = vm->test;
 	struct task_struct *task;
-	unsigned int cpu, other;
 	unsigned long round;
 
 	init_completion(&race->started);
 	race->set = vm->set;
 
-	before = age_stats();
+	before = kvm_sum_age_stats();
 
-	task = kthread_create(threadfn, race, "%s", name);
-	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
-
-	/*
-	 * The scheduler may well leave both on one CPU, where they only take turns.
-	 * The case has a thread of its own, whose affinity need not be put back.
-	 */
-	cpu = raw_smp_processor_id();
-	other = cpumask_any_but(cpu_online_mask, cpu);
-	if (other < nr_cpu_ids) {
-		set_cpus_allowed_ptr(current, cpumask_of(cpu));
-		kthread_bind(task, other);
-	}
-
-	/* No assertion from here to kthread_stop(): the thread uses @race. */
-	wake_up_process(task);
+	task = kvm_race_start(test, threadfn, race, name);
 	wait_for_completion(&race->started);
 
 	for (round = 0; !age_race_is_over(race, round); round++) {
@@ -1187,7 +1114,7 @@ static void age_against(struct age_vm *vm, struct age_race *race,
 	}
 
 	kthread_stop(task);
-	after = age_stats();
+	after = kvm_sum_age_stats();
 
 	kunit_info(test, "%lu rounds, %lu by the thread, aged %lu, lost %lu\n",
 		   round, race->rounds, after.aged - before.aged,
@@ -1197,7 +1124,6 @@ static void age_against(struct age_vm *vm, struct age_race *race,
 	KUNIT_EXPECT_GE(test, race->saw_old, (unsigned long)AGE_RACE_MIN);
 	KUNIT_EXPECT_EQ(test, after.young - before.young,
 			after.aged - before.aged + after.lost - before.lost);
-	KUNIT_EXPECT_EQ(test, after.locked - before.locked, 0ull);
 }
 
 static void age_against_freezing(struct kunit *test)

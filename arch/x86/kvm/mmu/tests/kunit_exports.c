@@ -10,8 +10,8 @@
 #include <linux/kvm_host.h>
 
 #include "mmu.h"
-#include "mmu/age.h"
 #include "mmu/mmu_internal.h"
+#include "mmu/rmap.h"
 #include "mmu/spte.h"
 
 /*
@@ -46,6 +46,16 @@ EXPORT_TO_SUITES(make_huge_page_split_spte);
 EXPORT_TO_SUITES(make_mmio_spte);
 EXPORT_TO_SUITES(make_nonleaf_spte);
 
-EXPORT_TO_SUITES(kvm_tdp_mmu_age_gfn_range);
-EXPORT_TO_SUITES(kvm_tdp_mmu_test_age_gfn);
+EXPORT_TO_SUITES(tdp_mmu_enabled);
+EXPORT_TO_SUITES(kvm_age_gfn);
+EXPORT_TO_SUITES(kvm_test_age_gfn);
 EXPORT_TO_SUITES(kvm_age_stats);
+
+EXPORT_TO_SUITES(pte_list_desc_cache);
+EXPORT_TO_SUITES(pte_list_add);
+EXPORT_TO_SUITES(pte_list_remove);
+EXPORT_TO_SUITES(pte_list_detach);
+EXPORT_TO_SUITES(pte_list_free);
+EXPORT_TO_SUITES(pte_list_count);
+EXPORT_TO_SUITES(kvm_rmap_lock);
+EXPORT_TO_SUITES(kvm_rmap_unlock);

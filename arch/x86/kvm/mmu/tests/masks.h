@@ -211,6 +211,22 @@ static inline u64 kvm_leaf_make_old(const struct kvm_mask_set *set, u64 spte)
 	return old;
 }
 
+/* A young leaf that may be used in any way, and is dirty; without an address. */
+static inline u64 kvm_young_leaf(const struct kvm_mask_set *set)
+{
+	u64 leaf = LEAF_PRESENT | LEAF_RWX | kvm_leaf_host_writable(set) |
+		   kvm_leaf_mmu_writable(set);
+
+	if (set->ept)
+		leaf |= EPT_MT_WB | EPT_SUPPRESS_VE;
+	if (set->ad)
+		leaf |= kvm_leaf_accessed(set) | kvm_leaf_dirty(set);
+	else
+		leaf |= EPT_AD_OFF;
+
+	return leaf;
+}
+
 /*
  * True for the leaves that KVM and the CPU can make.  The others are kept away
  * from KVM's functions, as some of them are met with a WARN.

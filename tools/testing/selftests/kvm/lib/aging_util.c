@@ -376,13 +376,19 @@ long aging_mmu_lock_acquisitions(void)
 		return -1;
 
 	while (fgets(line, sizeof(line), stat)) {
-		/* "name-R: numbers"; lines about a contention point have none. */
-		colon = strstr(line, "mmu_lock-");
+		/*
+		 * "name-R: numbers" and "name-W: numbers", or "name: numbers" for a
+		 * lock that was never taken for read.  Lines about a contention
+		 * point have no colon behind the name.
+		 */
+		colon = strstr(line, "mmu_lock");
 		if (!colon)
 			continue;
-		colon = strchr(colon, ':');
-		if (!colon || sscanf(colon + 1, "%*s %*s %*s %*s %*s %*s %*s %ld",
-				     &acquisitions) != 1)
+		colon += strlen("mmu_lock");
+		if (!strncmp(colon, "-R", 2) || !strncmp(colon, "-W", 2))
+			colon += 2;
+		if (*colon != ':' || sscanf(colon + 1, "%*s %*s %*s %*s %*s %*s %*s %ld",
+					    &acquisitions) != 1)
 			continue;
 		sum += acquisitions;
 		found = true;

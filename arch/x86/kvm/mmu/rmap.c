@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The lists of SPTEs that shadow paging keeps: for each gfn of a memslot those
+ * that map it, its rmap, and for each shadow page those that link it.
+ *
+ * A list changes with mmu_lock held for write, and with the lock bit of its head
+ * set.  So whoever holds mmu_lock may walk it without the bit, and whoever holds
+ * the bit, without mmu_lock.
+ *
+ * With the bit set, preemption is off, and nothing is done that could sleep, on
+ * PREEMPT_RT either: descriptors are allocated before and freed after.  Interrupts
+ * stay on, as no interrupt handler takes a bit.  Nobody takes two at a time.  The
+ * time is bounded by the length of the list: __rmap_add() zaps those with more
+ * than RMAP_RECYCLE_THRESHOLD SPTEs.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/lockdep.h>
+#include <linux/preempt.h>
+#include <linux/processor.h>
+#include <linux/slab.h>
+
+#include "mmu_internal.h"
+#include "rmap.h"
+
+struct kmem_cache *pte_list_desc_cache;
+
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+/* One for all rmaps: there is no room for more than a bit in each of them. */
+static struct lockdep_map kvm_rmap_lock_map = {
+	.name = "kvm_rmap_lock",
+	.key = (struct lock_class_key *)&kvm_rmap_lock_map,
+	.wait_type_inner = LD_WAIT_SPIN,
+};
+#endif
+
+/**
+ * kvm_rmap_lock - keep the list of an rmap, or of parent SPTEs, as it is
+ * @rmap_head: the head of the list
+ *
+ * An empty list is not locked: there is nothing to keep, and to add the first
+ * SPTE takes no lock.  So walk the list that was returned, and do not read
+ * @rmap_head->val again, which may be a list that nobody has locked by then.
+ *
+ * The shadow pages of the SPTEs in the list are not freed while it is locked: an
+ * SPTE is removed from the list before its page is.  But it may be zapped, and
+ * not yet removed.
+ *
+ * Context: any in which aging runs, mmu_lock held or not, never with another rmap
+ * locked.  Disables preemption if it returns a list.
+ * Return: the list, to be walked with for_each_rmap_list_spte() and handed to
+ * kvm_rmap_unlock(); 0 if it is empty, in which case nothing is locked.
+ */
+unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
+{
+	unsigned long list = READ_ONCE(rmap_head->val);
+
+	if (!list)
+		return 0;
+
+	preempt_disable();
+	lock_map_acquire(&kvm_rmap_lock_map);
+
+	for (;;) {
+		if (list & KVM_RMAP_LOCKED) {
+			cpu_relax();
+			list = READ_ONCE(rmap_head->val);
+			continue;
+		}
+
+		if (!list)
+			break;
+
+		/*
+		 * Acquire pairs with the release in kvm_rmap_unlock(), for the
+		 * descriptors, and with the one that added the first SPTE to an
+		 * empty list in pte_list_add(), for the SPTE: it is seen as it
+		 * was then, or newer.  If it fails, list is what is there now.
+		 */
+		if (try_cmpxchg_acquire(&rmap_head->val, &list, list | KVM_RMAP_LOCKED))
+			return list;
+	}
+
+	lock_map_release(&kvm_rmap_lock_map);
+	preempt_enable();
+	return 0;
+}
+
+/**
+ * kvm_rmap_unlock - let go of a list that kvm_rmap_lock() returned
+ * @rmap_head: the head of the list
+ * @list: what kvm_rmap_lock() returned, or with mmu_lock held for write, what
+ *	  the list is from now on
+ */
+void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list)
+{
+	KVM_MMU_WARN_ON(!(READ_ONCE(rmap_head->val) & KVM_RMAP_LOCKED));
+
+	/*
+	 * Pairs with the acquire in kvm_rmap_lock(): who locks next sees what was
+	 * done to the list, and nobody frees a descriptor or a shadow page that
+	 * the walk before this was still reading.
+	 */
+	smp_store_release(&rmap_head->val, list);
+	lock_map_release(&kvm_rmap_lock_map);
+	preempt_enable();
+}
+
+/**
+ * pte_list_add - add an SPTE to a list
+ * @cache: where a descriptor comes from; it has one
+ * @spte: the SPTE, already as it is to be seen by who walks the list
+ * @rmap_head: the head of the list
+ *
+ * Context: mmu_lock held for write.
+ * Return: the number of SPTEs that were in the list before.
+ */
+int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
+		 struct kvm_rmap_head *rmap_head)
+{
+	/* With mmu_lock held, what is read here is what will be locked. */
+	unsigned long list = kvm_rmap_get(rmap_head);
+	struct pte_list_desc *desc = rmap_list_desc(list);
+	struct pte_list_desc *new = NULL;
+	int count;
+
+	if (!list) {
+		/* Nobody has it locked, as it is empty.  See kvm_rmap_lock(). */
+		smp_store_release(&rmap_head->val, (unsigned long)spte);
+		return 0;
+	}
+
+	/*
+	 * If the head is full, allocate a new head descriptor, as tail descriptors
+	 * are always kept full.
+	 */
+	if (!desc || desc->spte_count == PTE_LIST_EXT)
+		new = kvm_mmu_memory_cache_alloc(cache);
+
+	kvm_rmap_lock(rmap_head);
+
+	if (!desc) {
+		count = 1;
+		new->sptes[0] = (u64 *)list;
+		new->spte_count = 1;
+		new->tail_count = 0;
+	} else {
+		count = desc->tail_count + desc->spte_count;
+		if (new) {
+			new->more = desc;
+			new->spte_count = 0;
+			new->tail_count = count;
+		}
+	}
+
+	if (new) {
+		desc = new;
+		list = (unsigned long)desc | KVM_RMAP_MANY;
+	}
+	desc->sptes[desc->spte_count++] = spte;
+
+	kvm_rmap_unlock(rmap_head, list);
+	return count;
+}
+
+/*
+ * Take the SPTE at @pos of @desc out of @list.  Returns what the list is then, and
+ * in @empty a descriptor to be freed, if any.
+ */
+static unsigned long pte_list_desc_remove_entry(unsigned long list,
+						struct pte_list_desc *desc, int pos,
+						struct pte_list_desc **empty)
+{
+	struct pte_list_desc *head_desc = rmap_list_desc(list);
+	int last = head_desc->spte_count - 1;
+
+	/*
+	 * Replace the to-be-freed SPTE with the last valid entry from the head
+	 * descriptor to ensure that tail descriptors are full at all times.
+	 * Note, this also means that tail_count is stable for each descriptor.
+	 */
+	desc->sptes[pos] = head_desc->sptes[last];
+	head_desc->sptes[last] = NULL;
+	head_desc->spte_count--;
+	if (head_desc->spte_count)
+		return list;
+
+	/*
+	 * The head descriptor is empty.  If there are no tail descriptors, the
+	 * list is empty, else the next descriptor is the new head.
+	 */
+	*empty = head_desc;
+	if (!head_desc->more)
+		return 0;
+
+	return (unsigned long)head_desc->more | KVM_RMAP_MANY;
+}
+
+/**
+ * pte_list_remove - take an SPTE out of a list
+ * @kvm: the VM
+ * @spte: the SPTE
+ * @rmap_head: the head of the list
+ *
+ * Nobody who walks the list touches the SPTE any more once this has returned.
+ * An SPTE that is not in the list is a bug, and the list is left as it is.
+ *
+ * Context: mmu_lock held for write.
+ */
+void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head)
+{
+	unsigned long list = kvm_rmap_lock(rmap_head);
+	struct pte_list_desc *desc, *empty = NULL;
+	bool found = false;
+	int i;
+
+	if (KVM_BUG_ON_DATA_CORRUPTION(!list, kvm))
+		return;
+
+	if (!(list & KVM_RMAP_MANY)) {
+		found = (u64 *)list == spte;
+		if (found)
+			list = 0;
+	}
+
+	for (desc = rmap_list_desc(list); desc && !found; desc = desc->more) {
+		for (i = 0; i < desc->spte_count; ++i) {
+			if (desc->sptes[i] != spte)
+				continue;
+
+			list = pte_list_desc_remove_entry(list, desc, i, &empty);
+			found = true;
+			break;
+		}
+	}
+
+	kvm_rmap_unlock(rmap_head, list);
+
+	if (empty)
+		kmem_cache_free(pte_list_desc_cache, empty);
+
+	KVM_BUG_ON_DATA_CORRUPTION(!found, kvm);
+}
+
+/**
+ * pte_list_detach - take all SPTEs out of a list at once
+ * @rmap_head: the head of the list
+ *
+ * Context: mmu_lock held for write.
+ * Return: what the list was, for whoever called this only, to be walked with
+ * for_each_rmap_list_spte() and handed to pte_list_free().
+ */
+unsigned long pte_list_detach(struct kvm_rmap_head *rmap_head)
+{
+	unsigned long list = kvm_rmap_lock(rmap_head);
+
+	if (list)
+		kvm_rmap_unlock(rmap_head, 0);
+
+	return list;
+}
+
+/**
+ * pte_list_free - free what a detached list consists of
+ * @list: what pte_list_detach() returned, 0 included
+ */
+void pte_list_free(unsigned long list)
+{
+	struct pte_list_desc *desc, *next;
+
+	for (desc = rmap_list_desc(list); desc; desc = next) {
+		next = desc->more;
+		kmem_cache_free(pte_list_desc_cache, desc);
+	}
+}
+
+/**
+ * pte_list_count - the number of SPTEs in a list
+ * @rmap_head: the head of the list
+ *
+ * Context: mmu_lock held for write.
+ * Return: the number of SPTEs.
+ */
+unsigned int pte_list_count(struct kvm_rmap_head *rmap_head)
+{
+	unsigned long list = kvm_rmap_get(rmap_head);
+	struct pte_list_desc *desc = rmap_list_desc(list);
+
+	if (!desc)
+		return list ? 1 : 0;
+
+	return desc->tail_count + desc->spte_count;
+}

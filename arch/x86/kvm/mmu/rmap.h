@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_X86_MMU_RMAP_H
+#define __KVM_X86_MMU_RMAP_H
+
+#include <linux/build_bug.h>
+#include <linux/compiler.h>
+#include <linux/kvm_host.h>
+
+#include "mmu.h"
+
+/* make pte_list_desc fit well in cache lines */
+#define PTE_LIST_EXT 14
+
+/*
+ * struct pte_list_desc is the core data structure used to implement a custom
+ * list for tracking a set of related SPTEs, e.g. all the SPTEs that map a
+ * given GFN when used in the context of rmaps.  Using a custom list allows KVM
+ * to optimize for the common case where many GFNs will have at most a handful
+ * of SPTEs pointing at them, i.e. allows packing multiple SPTEs into a small
+ * memory footprint, which in turn improves runtime performance by exploiting
+ * cache locality.
+ *
+ * A list is comprised of one or more pte_list_desc objects (descriptors).
+ * Each individual descriptor stores up to PTE_LIST_EXT SPTEs.  If a descriptor
+ * is full and a new SPTEs needs to be added, a new descriptor is allocated and
+ * becomes the head of the list.  This means that by definitions, all tail
+ * descriptors are full.
+ *
+ * Note, the meta data fields are deliberately placed at the start of the
+ * structure to optimize the cacheline layout; accessing the descriptor will
+ * touch only a single cacheline so long as @spte_count<=6 (or if only the
+ * descriptors metadata is accessed).
+ */
+struct pte_list_desc {
+	struct pte_list_desc *more;
+	/* The number of PTEs stored in _this_ descriptor. */
+	u32 spte_count;
+	/* The number of PTEs stored in all tails of this descriptor. */
+	u32 tail_count;
+	u64 *sptes[PTE_LIST_EXT];
+};
+
+/*
+ * kvm_rmap_head.val is 0 for an empty list.  Otherwise it is a pointer, to the
+ * only SPTE of the list, or with KVM_RMAP_MANY, to a struct pte_list_desc.
+ */
+#define KVM_RMAP_MANY	BIT(0)
+
+/*
+ * Set while somebody walks the list without mmu_lock, or changes it, and never
+ * on an empty list: see kvm_rmap_lock().
+ */
+#define KVM_RMAP_LOCKED	BIT(1)
+
+static_assert(__alignof__(struct pte_list_desc) > (KVM_RMAP_MANY | KVM_RMAP_LOCKED));
+
+/*
+ * What a list consists of is a value that is passed around, and not read from
+ * the rmap again and again: only the value that kvm_rmap_lock() returned is
+ * known to be locked.  0 is the empty list.
+ */
+static inline struct pte_list_desc *rmap_list_desc(unsigned long list)
+{
+	if (!(list & KVM_RMAP_MANY))
+		return NULL;
+
+	return (struct pte_list_desc *)(list & ~KVM_RMAP_MANY);
+}
+
+/*
+ * The list, for somebody who holds mmu_lock for write, which keeps it from
+ * being changed.  It may be locked and unlocked meanwhile by who walks it.
+ */
+static inline unsigned long kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
+{
+	return READ_ONCE(rmap_head->val) & ~KVM_RMAP_LOCKED;
+}
+
+static inline struct kvm_rmap_head *gfn_to_rmap(gfn_t gfn, int level,
+						const struct kvm_memory_slot *slot)
+{
+	unsigned long idx;
+
+	idx = gfn_to_index(gfn, slot->base_gfn, level);
+	return &slot->arch.rmap[level - PG_LEVEL_4K][idx];
+}
+
+/* All fields are private to rmap_list_first() and rmap_list_next(). */
+struct rmap_iterator {
+	struct pte_list_desc *desc;	/* holds the sptep if not NULL */
+	int pos;			/* index of the sptep */
+};
+
+/* The first SPTE of @list, or NULL if it is empty. */
+static inline u64 *rmap_list_first(unsigned long list, struct rmap_iterator *iter)
+{
+	iter->desc = rmap_list_desc(list);
+	iter->pos = 0;
+
+	return iter->desc ? iter->desc->sptes[0] : (u64 *)list;
+}
+
+/* The SPTE after the one that was returned last, or NULL. */
+static inline u64 *rmap_list_next(struct rmap_iterator *iter)
+{
+	if (!iter->desc)
+		return NULL;
+
+	if (++iter->pos == iter->desc->spte_count) {
+		iter->desc = iter->desc->more;
+		iter->pos = 0;
+		if (!iter->desc)
+			return NULL;
+	}
+
+	return iter->desc->sptes[iter->pos];
+}
+
+#define for_each_rmap_list_spte(_list_, _iter_, _sptep_)		\
+	for (_sptep_ = rmap_list_first(_list_, _iter_);			\
+	     _sptep_; _sptep_ = rmap_list_next(_iter_))
+
+extern struct kmem_cache *pte_list_desc_cache;
+
+unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head);
+void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list);
+
+int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
+		 struct kvm_rmap_head *rmap_head);
+void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head);
+unsigned long pte_list_detach(struct kvm_rmap_head *rmap_head);
+void pte_list_free(unsigned long list);
+unsigned int pte_list_count(struct kvm_rmap_head *rmap_head);
+
+#endif

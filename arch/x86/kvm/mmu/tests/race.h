@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_X86_MMU_TESTS_RACE_H
+#define __KVM_X86_MMU_TESTS_RACE_H
+
+#include <kunit/test.h>
+
+#include <linux/compiler.h>
+#include <linux/cpumask.h>
+#include <linux/kthread.h>
+#include <linux/sched.h>
+#include <linux/smp.h>
+
+/*
+ * Give the other CPU a chance, of various lengths, to come in between.  Not with
+ * cpu_relax(): it takes an emulated CPU longer than the whole window is wide.
+ */
+static inline void kvm_race_delay(unsigned long round)
+{
+	unsigned long n = round * 7 % 64;
+
+	while (n--)
+		barrier();
+	cond_resched();
+}
+
+/*
+ * Start a thread that runs beside the case, and not in turns with it, which is what
+ * the scheduler may well make of it.  The case has a thread of its own, whose
+ * affinity need not be put back.  No assertion until kthread_stop(): the thread
+ * uses what the case has.
+ */
+static inline struct task_struct *kvm_race_start(struct kunit *test,
+						 int (*threadfn)(void *data),
+						 void *data, const char *name)
+{
+	struct task_struct *task;
+	unsigned int cpu, other;
+
+	task = kthread_create(threadfn, data, "%s", name);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, task);
+
+	cpu = raw_smp_processor_id();
+	other = cpumask_any_but(cpu_online_mask, cpu);
+	if (other < nr_cpu_ids) {
+		set_cpus_allowed_ptr(current, cpumask_of(cpu));
+		kthread_bind(task, other);
+	}
+
+	wake_up_process(task);
+	return task;
+}
+
+#endif

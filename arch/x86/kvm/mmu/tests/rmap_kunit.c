@@ -1,0 +1,616 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The lists of SPTEs that shadow paging keeps, and aging through them: against a
+ * list that the cases keep themselves, and beside a thread that changes them.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/compiler.h>
+#include <linux/completion.h>
+#include <linux/gfp.h>
+#include <linux/kthread.h>
+#include <linux/minmax.h>
+#include <linux/prandom.h>
+#include <linux/preempt.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
+
+#include "mmu/age.h"
+#include "mmu/rmap.h"
+#include "masks.h"
+#include "race.h"
+#include "vm.h"
+
+#define RMAP_SPTES	512
+/* Begins and ends inside a page of 1 GiB, and of 2 MiB, and has some whole ones. */
+#define RMAP_BASE	((1ull << 18) - 700)
+#define RMAP_NPAGES	((1ull << 18) + 700 + 1300)
+/* A list of three descriptors, the first of them not full. */
+#define RMAP_MANY	(2 * PTE_LIST_EXT + 3)
+
+struct rmap_vm {
+	const struct kvm_mask_set *set;
+	struct kunit *test;
+	struct kvm *kvm;
+	struct kvm_memory_slot *slot;
+	struct kvm_mmu_memory_cache cache;
+	void *objects[1];
+	/* As in a shadow page, but in no page table. */
+	u64 *sptes;
+};
+
+static gfn_t rmap_gfns(int level)
+{
+	return 1ull << (9 * (level - 1));
+}
+
+static void rmap_free_objects(void *data)
+{
+	struct kvm_mmu_memory_cache *cache = data;
+
+	while (cache->nobjs)
+		kmem_cache_free(pte_list_desc_cache, cache->objects[--cache->nobjs]);
+}
+
+/* False if there is no memory for a descriptor. */
+static bool rmap_add(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 *sptep)
+{
+	struct kvm_mmu_memory_cache *cache = &vm->cache;
+
+	if (!cache->nobjs) {
+		cache->objects[0] = kmem_cache_zalloc(pte_list_desc_cache, GFP_KERNEL);
+		if (!cache->objects[0])
+			return false;
+		cache->nobjs = 1;
+	}
+
+	pte_list_add(cache, sptep, head);
+	return true;
+}
+
+static int rmap_init(struct kunit *test)
+{
+	struct rmap_vm *vm;
+	int ret, level;
+
+	ret = kvm_masks_init(test);
+	if (ret)
+		return ret;
+
+	/* It comes with the vendor module. */
+	if (!pte_list_desc_cache) {
+		kunit_err(test, "load kvm-amd or kvm-intel first\n");
+		return -ENODEV;
+	}
+
+	vm = kunit_kzalloc(test, sizeof(*vm), GFP_KERNEL);
+	if (!vm)
+		return -ENOMEM;
+
+	vm->test = test;
+	vm->set = test->param_value;
+	vm->kvm = kvm_new_vm(test);
+	vm->kvm->arch.shadow_root_allocated = true;
+	vm->kvm->arch.indirect_shadow_pages = 1;
+	vm->sptes = kvm_kvzalloc(test, RMAP_SPTES * sizeof(u64));
+	vm->cache.objects = vm->objects;
+	vm->cache.capacity = ARRAY_SIZE(vm->objects);
+	vm->cache.kmem_cache = pte_list_desc_cache;
+	ret = kunit_add_action(test, rmap_free_objects, &vm->cache);
+	if (ret)
+		return ret;
+
+	vm->slot = kunit_kzalloc(test, sizeof(*vm->slot), GFP_KERNEL);
+	if (!vm->slot)
+		return -ENOMEM;
+	vm->slot->base_gfn = RMAP_BASE;
+	vm->slot->npages = RMAP_NPAGES;
+	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		unsigned long n = gfn_to_index(RMAP_BASE + RMAP_NPAGES - 1, RMAP_BASE,
+					       level) + 1;
+
+		vm->slot->arch.rmap[level - PG_LEVEL_4K] =
+			kvm_kvzalloc(test, n * sizeof(struct kvm_rmap_head));
+	}
+
+	test->priv = vm;
+	return 0;
+}
+
+static void rmap_empty(struct kvm_rmap_head *head)
+{
+	pte_list_free(pte_list_detach(head));
+}
+
+/* The list must be exactly the SPTEs that have a bit set, each of them once. */
+static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 want)
+{
+	struct kunit *test = vm->test;
+	struct rmap_iterator iter;
+	unsigned long list;
+	u64 found = 0;
+	u64 *sptep;
+
+	list = kvm_rmap_get(head);
+	KUNIT_ASSERT_EQ(test, READ_ONCE(head->val), list);
+	KUNIT_ASSERT_EQ(test, list == 0, want == 0);
+	KUNIT_ASSERT_EQ(test, pte_list_count(head), hweight64(want));
+
+	for_each_rmap_list_spte(list, &iter, sptep) {
+		u64 bit;
+
+		KUNIT_ASSERT_GE(test, sptep, vm->sptes);
+		KUNIT_ASSERT_LT(test, sptep, vm->sptes + 64);
+		bit = BIT_ULL(sptep - vm->sptes);
+		KUNIT_ASSERT_EQ(test, found & bit, 0ull);
+		found |= bit;
+	}
+	KUNIT_ASSERT_EQ(test, found, want);
+}
+
+/* From empty to four descriptors and back, in any order. */
+static void rmap_add_and_remove(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
+	const int max = 3 * PTE_LIST_EXT + 2;
+	struct rnd_state rnd;
+	u64 in = 0;
+	int n, i;
+
+	prandom_seed_state(&rnd, 612);
+	rmap_compare(vm, head, 0);
+
+	for (n = 1; n <= max; n++) {
+		while (hweight64(in) < n) {
+			i = prandom_u32_state(&rnd) % 64;
+			if (in & BIT_ULL(i))
+				continue;
+			KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[i]));
+			in |= BIT_ULL(i);
+			rmap_compare(vm, head, in);
+		}
+		while (in) {
+			i = prandom_u32_state(&rnd) % 64;
+			if (!(in & BIT_ULL(i)))
+				continue;
+			pte_list_remove(vm->kvm, &vm->sptes[i], head);
+			in &= ~BIT_ULL(i);
+			rmap_compare(vm, head, in);
+		}
+	}
+}
+
+static void rmap_detach(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
+	int n, i;
+
+	KUNIT_EXPECT_EQ(test, pte_list_detach(head), 0ul);
+
+	for (n = 1; n <= RMAP_MANY; n++) {
+		struct kvm_rmap_head detached;
+
+		for (i = 0; i < n; i++)
+			KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[i]));
+
+		detached.val = pte_list_detach(head);
+		rmap_compare(vm, head, 0);
+		rmap_compare(vm, &detached, GENMASK_ULL(n - 1, 0));
+		pte_list_free(detached.val);
+	}
+}
+
+/* An empty list is not locked.  Any other is, and comes back as it was. */
+static void rmap_lock_and_unlock(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
+	int n;
+
+	for (n = 0; n <= RMAP_MANY; n++) {
+		unsigned long before = head->val, locked, list;
+		int count = preempt_count(), inside;
+
+		list = kvm_rmap_lock(head);
+		locked = READ_ONCE(head->val);
+		inside = preempt_count();
+		if (list)
+			kvm_rmap_unlock(head, list);
+
+		KUNIT_ASSERT_EQ(test, list, before);
+		KUNIT_ASSERT_EQ(test, locked, n ? before | KVM_RMAP_LOCKED : 0);
+		KUNIT_ASSERT_EQ(test, head->val, before);
+		KUNIT_ASSERT_EQ(test, preempt_count(), count);
+		if (IS_ENABLED(CONFIG_PREEMPT_COUNT))
+			KUNIT_ASSERT_EQ(test, inside, count + !!n);
+
+		KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[n]));
+	}
+	rmap_empty(head);
+}
+
+/* Whatever the form of a leaf: aged as in the TDP MMU, the others left alone. */
+static void rmap_every_leaf(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
+	const u64 absent[] = { SHADOW_NONPRESENT_VALUE, FROZEN_SPTE, shadow_mmio_value,
+			       kvm_young_leaf(vm->set) & ~LEAF_PRESENT };
+	struct kvm_property aged = { "aged" };
+	struct kvm_property tested = { "tested" };
+	struct kvm_property young = { "found young" };
+	struct kvm_property others = { "not present, and left" };
+	u64 leaf = 0;
+	int i;
+
+	/* The leaf in the middle of three descriptors, none of the rest present. */
+	for (i = 0; i < RMAP_MANY; i++) {
+		vm->sptes[i] = absent[i % ARRAY_SIZE(absent)];
+		KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[i]));
+	}
+
+	while (kvm_next_leaf(vm->set, &leaf)) {
+		bool is_young = kvm_leaf_is_young(vm->set, leaf);
+		u64 *sptep = &vm->sptes[RMAP_MANY / 2];
+
+		*sptep = leaf;
+		kvm_check(&young, leaf, kvm_age_range(vm->kvm, vm->slot, RMAP_BASE,
+						      RMAP_BASE + 1, true), is_young);
+		kvm_check(&tested, leaf, *sptep, leaf);
+		kvm_check(&young, leaf, kvm_age_range(vm->kvm, vm->slot, RMAP_BASE,
+						      RMAP_BASE + 1, false), is_young);
+		kvm_check(&aged, leaf, *sptep,
+			  is_young ? kvm_leaf_make_old(vm->set, leaf) : leaf);
+	}
+
+	for (i = 0; i < RMAP_MANY; i++) {
+		if (i != RMAP_MANY / 2)
+			kvm_check(&others, i, vm->sptes[i], absent[i % ARRAY_SIZE(absent)]);
+	}
+
+	rmap_empty(head);
+	kvm_expect(test, &young);
+	kvm_expect(test, &tested);
+	kvm_expect(test, &aged);
+	kvm_expect(test, &others);
+}
+
+struct rmap_leaf {
+	gfn_t gfn;
+	int level;
+};
+
+/* Every leaf that maps a gfn of the range is aged, on whatever level, and no other. */
+static void rmap_check_range(struct rmap_vm *vm, const struct rmap_leaf *leaves, int n,
+			     gfn_t start, gfn_t end)
+{
+	u64 young_leaf = kvm_young_leaf(vm->set);
+	u64 old_leaf = kvm_leaf_make_old(vm->set, young_leaf);
+	struct kvm_age_stats before, after;
+	struct kunit *test = vm->test;
+	u64 scanned = 0;
+	int i;
+
+	for (i = 0; i < n; i++)
+		vm->sptes[i] = young_leaf;
+
+	before = kvm_sum_age_stats();
+	kvm_age_range(vm->kvm, vm->slot, start, end, false);
+	after = kvm_sum_age_stats();
+
+	for (i = 0; i < n; i++) {
+		gfn_t gfns = rmap_gfns(leaves[i].level);
+		gfn_t first = leaves[i].gfn & ~(gfns - 1);
+		bool inside = first < end && first + gfns > start;
+
+		scanned += inside;
+		KUNIT_ASSERT_EQ_MSG(test, vm->sptes[i], inside ? old_leaf : young_leaf,
+				    "gfn %llx, level %d, range [%llx, %llx)",
+				    leaves[i].gfn, leaves[i].level, start, end);
+	}
+	KUNIT_ASSERT_EQ(test, after.scanned - before.scanned, scanned);
+	KUNIT_ASSERT_EQ(test, after.aged - before.aged, scanned);
+}
+
+static void rmap_ranges(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	const gfn_t last = RMAP_BASE + RMAP_NPAGES - 1;
+	const gfn_t edges[] = {
+		RMAP_BASE, RMAP_BASE + 1, (1ull << 18) - 513, (1ull << 18) - 512,
+		(1ull << 18) - 1, 1ull << 18, (1ull << 18) + 1, (1ull << 18) + 511,
+		(1ull << 18) + 512, (1ull << 18) + 513, (2ull << 18) - 1, 2ull << 18,
+		(2ull << 18) + 700, last,
+	};
+	struct rmap_leaf *leaves;
+	int level, i, j, n = 0;
+	gfn_t gfn;
+
+	leaves = kvm_kvzalloc(test, 1024 * sizeof(*leaves));
+	for (i = 0; i < ARRAY_SIZE(edges); i++) {
+		leaves[n].level = PG_LEVEL_4K;
+		leaves[n++].gfn = edges[i];
+	}
+	/* All huge leaves at the ends of the slot and of the pages of 1 GiB in it. */
+	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
+		for (gfn = RMAP_BASE & ~(rmap_gfns(level) - 1); gfn <= last;
+		     gfn += rmap_gfns(level)) {
+			if (level == PG_LEVEL_2M && gfn > (1ull << 18) + 2048 &&
+			    gfn < (2ull << 18) - 2048)
+				continue;
+			leaves[n].level = level;
+			leaves[n++].gfn = max_t(gfn_t, gfn, RMAP_BASE);
+		}
+	}
+	KUNIT_ASSERT_LE(test, n, RMAP_SPTES);
+
+	for (i = 0; i < n; i++)
+		KUNIT_ASSERT_TRUE(test, rmap_add(vm, gfn_to_rmap(leaves[i].gfn,
+								 leaves[i].level,
+								 vm->slot),
+						 &vm->sptes[i]));
+
+	/* From each edge to each, and the page after it. */
+	for (i = 0; i < ARRAY_SIZE(edges); i++) {
+		for (j = i; j < ARRAY_SIZE(edges); j++) {
+			if (i < j)
+				rmap_check_range(vm, leaves, n, edges[i], edges[j]);
+			rmap_check_range(vm, leaves, n, edges[i], edges[j] + 1);
+		}
+	}
+
+	for (i = 0; i < n; i++)
+		rmap_empty(gfn_to_rmap(leaves[i].gfn, leaves[i].level, vm->slot));
+}
+
+/* What has no rmaps, or needs none, is not looked at. */
+static void rmap_not_needed(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
+	struct kvm_memory_slot *slot = vm->slot;
+	struct kvm_rmap_head *rmap = slot->arch.rmap[0];
+	struct kvm *kvm = vm->kvm;
+
+	vm->sptes[0] = kvm_young_leaf(vm->set);
+	KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[0]));
+	KUNIT_EXPECT_TRUE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
+
+	/* No nested guest is shadowed now. */
+	kvm->arch.indirect_shadow_pages = 0;
+	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
+	/* All guests are, without the TDP MMU. */
+	tdp_mmu_enabled = false;
+	KUNIT_EXPECT_TRUE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
+	tdp_mmu_enabled = true;
+	kvm->arch.indirect_shadow_pages = 1;
+
+	/* The memslot of before the first nested guest. */
+	slot->arch.rmap[0] = NULL;
+	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
+	slot->arch.rmap[0] = rmap;
+
+	kvm->arch.shadow_root_allocated = false;
+	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
+
+	KUNIT_EXPECT_EQ(test, vm->sptes[0], kvm_young_leaf(vm->set));
+	rmap_empty(head);
+}
+
+#define RMAP_RACE_RMAPS		4
+#define RMAP_RACE_ROUNDS	2000
+/* How often the two should meet, and must, so that it counts as a race. */
+#define RMAP_RACE_GOOD		5000
+#define RMAP_RACE_MIN		20
+
+/* Another address. */
+#define RMAP_REUSED		BIT_ULL(30)
+
+struct rmap_race {
+	struct rmap_vm *vm;
+	struct completion started;
+	int longest;
+	/* Written by the thread. */
+	unsigned long rounds;
+	unsigned long saw_old;
+	bool no_memory;
+	struct kvm_property listed;
+	struct kvm_property removed;
+	/* Written by the case. */
+	struct kvm_property kept;
+};
+
+/*
+ * Add SPTEs to an rmap, and take them out again, by one or all at once, as KVM does:
+ * map, add, zap, remove.  After that, the SPTE's page is used for something else,
+ * which is just as young, and must not be touched.
+ */
+static void rmap_race_one(struct rmap_race *race, struct kvm_rmap_head *head, u64 *sptes,
+			  int n, bool detach)
+{
+	struct rmap_vm *vm = race->vm;
+	u64 young = kvm_young_leaf(vm->set);
+	u64 old = kvm_leaf_make_old(vm->set, young);
+	u64 reused = young | RMAP_REUSED;
+	unsigned long wait;
+	u64 spte;
+	int i;
+
+	for (i = 0; i < n; i++) {
+		WRITE_ONCE(sptes[i], young);
+		if (!rmap_add(vm, head, &sptes[i])) {
+			race->no_memory = true;
+			n = i;
+			break;
+		}
+		kvm_race_delay(race->rounds + i);
+	}
+
+	/* Lockdep's part of taking the lock is longer than all that is done here. */
+	for (wait = race->rounds * 97 % 4096; wait; wait--)
+		barrier();
+
+	if (detach)
+		pte_list_free(pte_list_detach(head));
+
+	for (i = 0; i < n; i++) {
+		spte = xchg(&sptes[i], SHADOW_NONPRESENT_VALUE);
+		if (spte == old)
+			WRITE_ONCE(race->saw_old, race->saw_old + 1);
+		else
+			kvm_check(&race->listed, young, spte, young);
+
+		if (!detach)
+			pte_list_remove(vm->kvm, &sptes[i], head);
+
+		WRITE_ONCE(sptes[i], reused);
+		kvm_race_delay(race->rounds + i);
+		spte = xchg(&sptes[i], SHADOW_NONPRESENT_VALUE);
+		kvm_check(&race->removed, reused, spte, reused);
+	}
+}
+
+static int rmap_race_thread(void *data)
+{
+	struct rmap_race *race = data;
+	struct rmap_vm *vm = race->vm;
+	int i;
+
+	complete(&race->started);
+
+	while (!kthread_should_stop()) {
+		/* Mostly one or two: the lists that change the form of their head. */
+		int n = race->rounds % 16 ? 1 + race->rounds / 2 % 2 : race->longest;
+
+		for (i = 0; i < RMAP_RACE_RMAPS; i++)
+			rmap_race_one(race, gfn_to_rmap(RMAP_BASE + i, PG_LEVEL_4K,
+							vm->slot),
+				      vm->sptes + i * 64, n, race->rounds % 2);
+
+		WRITE_ONCE(race->rounds, race->rounds + 1);
+	}
+
+	return 0;
+}
+
+static void rmap_race_age(struct rmap_race *race)
+{
+	struct rmap_vm *vm = race->vm;
+
+	kvm_age_range(vm->kvm, vm->slot, RMAP_BASE, RMAP_BASE + RMAP_RACE_RMAPS, false);
+}
+
+/*
+ * Walk slowly, for the writer to come in between.  What is in a list that is locked
+ * may be zapped meanwhile, but not be used for something else.
+ */
+static void rmap_race_walk(struct rmap_race *race)
+{
+	struct rmap_vm *vm = race->vm;
+	struct rmap_iterator iter;
+	unsigned long list, n;
+	u64 *sptep;
+	int i;
+
+	for (i = 0; i < RMAP_RACE_RMAPS; i++) {
+		struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE + i, PG_LEVEL_4K,
+							 vm->slot);
+
+		list = kvm_rmap_lock(head);
+		if (!list)
+			continue;
+
+		for_each_rmap_list_spte(list, &iter, sptep) {
+			u64 spte = READ_ONCE(*sptep);
+			u64 reused = spte & RMAP_REUSED;
+
+			for (n = 0; n < 200; n++)
+				reused |= READ_ONCE(*sptep) & RMAP_REUSED;
+			kvm_check(&race->kept, spte, reused, 0);
+			/* As aging does, for the thread to see that somebody was there. */
+			if (is_shadow_present_pte(spte))
+				try_cmpxchg64(sptep, &spte,
+					      kvm_leaf_make_old(vm->set, spte));
+		}
+		kvm_rmap_unlock(head, list);
+	}
+}
+
+static void rmap_race_run(struct kunit *test, void (*fn)(struct rmap_race *race),
+			  int longest, struct kvm_property *kept)
+{
+	struct rmap_vm *vm = test->priv;
+	struct task_struct *task;
+	struct rmap_race *race;
+	unsigned long round;
+
+	race = kunit_kzalloc(test, sizeof(*race), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, race);
+	race->vm = vm;
+	race->longest = longest;
+	race->listed.name = "SPTE of a list is young or old";
+	race->removed.name = "SPTE that was removed is not touched";
+	init_completion(&race->started);
+
+	task = kvm_race_start(test, rmap_race_thread, race, "kvm_rmap_race");
+	wait_for_completion(&race->started);
+	/* On fewer CPUs than threads they only take turns: not forever. */
+	for (round = 0; round < 100 * RMAP_RACE_ROUNDS; round++) {
+		if (round >= RMAP_RACE_ROUNDS &&
+		    READ_ONCE(race->rounds) >= RMAP_RACE_ROUNDS &&
+		    READ_ONCE(race->saw_old) >= RMAP_RACE_GOOD)
+			break;
+		fn(race);
+		cond_resched();
+	}
+	kthread_stop(task);
+
+	kunit_info(test, "%lu rounds, %lu by the thread, %lu SPTEs aged\n", round,
+		   race->rounds, race->saw_old);
+	KUNIT_EXPECT_FALSE(test, race->no_memory);
+	KUNIT_EXPECT_GE(test, race->rounds, (unsigned long)RMAP_RACE_MIN);
+	KUNIT_EXPECT_GE(test, race->saw_old, (unsigned long)RMAP_RACE_MIN);
+	kvm_expect(test, &race->listed);
+	kvm_expect(test, &race->removed);
+	*kept = race->kept;
+}
+
+static void rmap_age_beside_writer(struct kunit *test)
+{
+	struct kvm_property unused;
+
+	rmap_race_run(test, rmap_race_age, RMAP_MANY, &unused);
+}
+
+static void rmap_walk_beside_writer(struct kunit *test)
+{
+	struct kvm_property kept;
+
+	/* A slow walk of many would leave the thread little time for one or two. */
+	rmap_race_run(test, rmap_race_walk, 2, &kept);
+	kept.name = "SPTE of a locked list is not reused";
+	kvm_expect(test, &kept);
+}
+
+static struct kunit_case rmap_cases[] = {
+	KUNIT_CASE_PARAM(rmap_add_and_remove, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_detach, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_lock_and_unlock, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_every_leaf, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_ranges, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_not_needed, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_age_beside_writer, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_walk_beside_writer, kvm_mask_sets_gen_params),
+	{}
+};
+
+static struct kunit_suite rmap_suite = {
+	.name = "kvm_rmap",
+	.init = rmap_init,
+	.test_cases = rmap_cases,
+};
+
+kunit_test_suite(rmap_suite);

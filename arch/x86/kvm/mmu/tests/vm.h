@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef __KVM_X86_MMU_TESTS_VM_H
+#define __KVM_X86_MMU_TESTS_VM_H
+
+/* As much of a VM as aging needs, and aging of it as the MMU notifiers do it. */
+#include <kunit/test.h>
+
+#include <linux/kvm_age.h>
+#include <linux/kvm_host.h>
+#include <linux/percpu.h>
+#include <linux/srcu.h>
+
+#include "mmu.h"
+#include "masks.h"
+
+static inline void kvm_cleanup_srcu(void *srcu)
+{
+	cleanup_srcu_struct(srcu);
+}
+
+static inline void kvm_restore_tdp_mmu(void *enabled)
+{
+	tdp_mmu_enabled = enabled;
+}
+
+/* Without any memslot, root or shadow page, but with the TDP MMU. */
+static inline struct kvm *kvm_new_vm(struct kunit *test)
+{
+	struct kvm *kvm = kvm_kvzalloc(test, sizeof(*kvm));
+
+	INIT_LIST_HEAD(&kvm->arch.tdp_mmu_roots);
+	KUNIT_ASSERT_EQ(test, init_srcu_struct(&kvm->srcu), 0);
+	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, kvm_cleanup_srcu,
+							&kvm->srcu), 0);
+	KUNIT_ASSERT_EQ(test, kunit_add_action(test, kvm_restore_tdp_mmu,
+					       tdp_mmu_enabled ? kvm : NULL), 0);
+	tdp_mmu_enabled = true;
+	return kvm;
+}
+
+/* Age or test gfns [start, end) of a memslot: true if any was young. */
+static inline bool kvm_age_range(struct kvm *kvm, struct kvm_memory_slot *slot,
+				 gfn_t start, gfn_t end, bool test_only)
+{
+	struct kvm_gfn_range range = {
+		.slot = slot,
+		.start = start,
+		.end = end,
+	};
+	bool young;
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	if (test_only)
+		young = kvm_test_age_gfn(kvm, &range);
+	else
+		young = kvm_age_gfn(kvm, &range);
+	srcu_read_unlock(&kvm->srcu, idx);
+
+	return young;
+}
+
+/* No VM runs, so nobody but the case itself changes the statistics. */
+static inline struct kvm_age_stats kvm_sum_age_stats(void)
+{
+	struct kvm_age_stats sum = {};
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct kvm_age_stats *stats = per_cpu_ptr(&kvm_age_stats, cpu);
+
+		sum.scanned += READ_ONCE(stats->scanned);
+		sum.young += READ_ONCE(stats->young);
+		sum.aged += READ_ONCE(stats->aged);
+		sum.lost += READ_ONCE(stats->lost);
+	}
+
+	return sum;
+}
+
+#endif
