@@ -13,6 +13,7 @@ help:
 	@echo 'kvm-lockless-mmu: the x86 KVM MMU without mmu_lock where a host is busy'
 	@echo
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
+	@echo '                          MMU=shadow with guests that are shadowed'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
 	@echo '                          T="age*" runs just those of tests/vm/tests.cfg'
 	@echo '  make series             out/6.12/*.patch and out/6.12.mbox, for git am'
@@ -53,7 +54,7 @@ lint: deps
 	@scripts/lint
 
 demo: deps
-	@bench/demo
+	@bench/demo $(MMU)
 
 shell: inputs
 	@tests/vm/run --shell --kernel $(or $(KERNEL),stock)

@@ -161,7 +161,7 @@ static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
 	if (!list)
 		return false;
 
-	for_each_rmap_list_spte(list, &iter, sptep) {
+	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 		u64 spte = READ_ONCE(*sptep);
 
 		if (!is_shadow_present_pte(spte))

@@ -48,7 +48,7 @@ static struct lockdep_map kvm_rmap_lock_map = {
  *
  * Context: any in which aging runs, mmu_lock held or not, never with another rmap
  * locked.  Disables preemption if it returns a list.
- * Return: the list, to be walked with for_each_rmap_list_spte() and handed to
+ * Return: the list, to be walked with rmap_list_first() and handed to
  * kvm_rmap_unlock(); 0 if it is empty, in which case nothing is locked.
  */
 unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
@@ -248,7 +248,7 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
  *
  * Context: mmu_lock held for write.
  * Return: what the list was, for whoever called this only, to be walked with
- * for_each_rmap_list_spte() and handed to pte_list_free().
+ * rmap_list_first() and handed to pte_list_free().
  */
 unsigned long pte_list_detach(struct kvm_rmap_head *rmap_head)
 {

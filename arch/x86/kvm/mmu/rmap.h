@@ -91,7 +91,7 @@ struct rmap_iterator {
 	int pos;			/* index of the sptep */
 };
 
-/* The first SPTE of @list, or NULL if it is empty. */
+/* The first SPTE of @list, or NULL if it is empty.  @iter is for rmap_list_next(). */
 static inline u64 *rmap_list_first(unsigned long list, struct rmap_iterator *iter)
 {
 	iter->desc = rmap_list_desc(list);
@@ -115,10 +115,6 @@ static inline u64 *rmap_list_next(struct rmap_iterator *iter)
 
 	return iter->desc->sptes[iter->pos];
 }
-
-#define for_each_rmap_list_spte(_list_, _iter_, _sptep_)		\
-	for (_sptep_ = rmap_list_first(_list_, _iter_);			\
-	     _sptep_; _sptep_ = rmap_list_next(_iter_))
 
 extern struct kmem_cache *pte_list_desc_cache;
 

@@ -170,15 +170,23 @@ static void *populate_thread(void *arg)
 	return NULL;
 }
 
+struct aging_work {
+	unsigned long passes;
+	uint64_t ns;
+};
+
 static void *aging_thread(void *arg)
 {
-	unsigned long *passes = arg;
+	struct aging_work *work = arg;
+	uint64_t start;
 
 	pthread_barrier_wait(&start_line);
+	start = now_ns();
 	while (!READ_ONCE(stop_aging)) {
 		aging_lru_read_and_pass();
-		++*passes;
+		work->passes++;
 	}
+	work->ns = now_ns() - start;
 	return NULL;
 }
 
@@ -186,7 +194,7 @@ static void measure_populate(int nr_vcpus, uint64_t pages_per_vcpu, bool age)
 {
 	struct kvm_vcpu *vcpus[KVM_MAX_VCPUS];
 	pthread_t threads[KVM_MAX_VCPUS];
-	unsigned long passes = 0;
+	struct aging_work work = {};
 	uint64_t start, end = 0;
 	struct kvm_vm *vm;
 	pthread_t ager;
@@ -199,7 +207,7 @@ static void measure_populate(int nr_vcpus, uint64_t pages_per_vcpu, bool age)
 	for (i = 0; i < nr_vcpus; i++)
 		pthread_create(&threads[i], NULL, populate_thread, vcpus[i]);
 	if (age)
-		pthread_create(&ager, NULL, aging_thread, &passes);
+		pthread_create(&ager, NULL, aging_thread, &work);
 
 	/* Taken before the line opens: this thread may be the last to pass it. */
 	start = now_ns();
@@ -216,7 +224,7 @@ static void measure_populate(int nr_vcpus, uint64_t pages_per_vcpu, bool age)
 
 	printf("populate_ns %lu\n", end - start);
 	if (age)
-		printf("passes %lu\n", passes);
+		printf("passes %lu\naging_ns %lu\n", work.passes, work.ns);
 
 	pthread_barrier_destroy(&start_line);
 	kvm_vm_free(vm);

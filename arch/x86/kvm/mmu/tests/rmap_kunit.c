@@ -137,7 +137,7 @@ static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 wan
 	KUNIT_ASSERT_EQ(test, list == 0, want == 0);
 	KUNIT_ASSERT_EQ(test, pte_list_count(head), hweight64(want));
 
-	for_each_rmap_list_spte(list, &iter, sptep) {
+	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 		u64 bit;
 
 		KUNIT_ASSERT_GE(test, sptep, vm->sptes);
@@ -523,7 +523,7 @@ static void rmap_race_walk(struct rmap_race *race)
 		if (!list)
 			continue;
 
-		for_each_rmap_list_spte(list, &iter, sptep) {
+		for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 			u64 spte = READ_ONCE(*sptep);
 			u64 reused = spte & RMAP_REUSED;
 

@@ -2,13 +2,13 @@
 /* Nested guests with nested paging, see nested_util.h. */
 #include <string.h>
 
+#include <linux/sizes.h>
+
 #include "nested_util.h"
 #include "processor.h"
 #include "test_util.h"
 
 #define L2_STACK_PAGES	2
-#define L2_GIB		(1ULL << 30)
-#define L2_2MIB		(2ULL << 20)
 
 #define L2_FEATURE_NPT	KVM_X86_CPU_FEATURE(0x8000000A, 0, EDX, 0)
 
@@ -41,8 +41,8 @@ void l2_map_create(struct kvm_vm *vm, struct l2_map *map, uint64_t gpa,
 	uint64_t pointers_gpa, low_gpa, directory_gpa, i;
 	vm_vaddr_t gva;
 
-	TEST_ASSERT(gpa && gpa % L2_GIB == 0 && gpa / L2_GIB < NPT_ENTRIES &&
-		    nr_pages <= L2_GIB / PAGE_SIZE, "The NPT cannot map %lu pages at 0x%lx",
+	TEST_ASSERT(gpa && gpa % SZ_1G == 0 && gpa / SZ_1G < NPT_ENTRIES &&
+		    nr_pages <= SZ_1G / PAGE_SIZE, "The NPT cannot map %lu pages at 0x%lx",
 		    nr_pages, gpa);
 
 	map->gpa = gpa;
@@ -59,13 +59,13 @@ void l2_map_create(struct kvm_vm *vm, struct l2_map *map, uint64_t gpa,
 
 	root[0] = pointers_gpa | NPT_ALL;
 	pointers[0] = low_gpa | NPT_ALL;
-	pointers[gpa / L2_GIB] = directory_gpa | NPT_ALL;
+	pointers[gpa / SZ_1G] = directory_gpa | NPT_ALL;
 
 	for (i = 0; i < NPT_ENTRIES; i++)
-		low[i] = i * L2_2MIB | NPT_ALL | NPT_HUGE;
+		low[i] = i * SZ_2M | NPT_ALL | NPT_HUGE;
 
 	for (i = 0; i < nr_leaves; i++)
-		directory[i] = huge ? (gpa + i * L2_2MIB) | NPT_ALL | NPT_HUGE :
+		directory[i] = huge ? (gpa + i * SZ_2M) | NPT_ALL | NPT_HUGE :
 				      (map->leaves_gpa + i * PAGE_SIZE) | NPT_ALL;
 
 	for (i = 0; i < nr_pages; i++)
