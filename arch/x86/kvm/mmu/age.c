@@ -145,9 +145,6 @@ static bool tdp_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
  * Age or test the SPTEs of one rmap.  While it is locked, its SPTEs cannot be
  * removed from it, so their shadow pages cannot be freed, nor the SPTEs be used for
  * another gfn.  They can be zapped: drop_spte() clears before it removes.
- *
- * On 32-bit, a read may be torn.  What it gives is then wrong, just as if it were
- * out of date: the cmpxchg fails, or a test says something that was never quite so.
  */
 static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
 		     struct kvm_age_stats *stats)
@@ -162,7 +159,7 @@ static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
 		return false;
 
 	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
-		u64 spte = READ_ONCE(*sptep);
+		u64 spte = age_read_spte(sptep);
 
 		if (!is_shadow_present_pte(spte))
 			continue;

@@ -10,6 +10,20 @@
 #include <asm/cmpxchg.h>
 
 /*
+ * An SPTE as it is at one moment, read outside of mmu_lock.  On 32-bit its two
+ * halves may be written one by one, or by a cmpxchg between two reads.
+ */
+static inline u64 age_read_spte(u64 *sptep)
+{
+#ifdef CONFIG_X86_64
+	return READ_ONCE(*sptep);
+#else
+	/* Writes nothing, or 0 over 0. */
+	return cmpxchg64(sptep, 0, 0);
+#endif
+}
+
+/*
  * The old form of a young, shadow-present leaf SPTE.
  *
  * With A/D bits, Accessed is cleared.  Without, the SPTE is marked for access
@@ -43,7 +57,7 @@ static inline u64 age_spte(u64 spte)
  * of both NPT and EPT set.
  *
  * It pairs with every other writer of a present leaf: with the cmpxchg of
- * tdp_mmu_set_spte_atomic() and fast_pf_fix_direct_spte(), with the xchg of
+ * tdp_mmu_set_spte_atomic() and fast_pf_fix_direct_spte(), with the exchange of
  * kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(), which sees
  * either the young or the old form and in both of them whether the page is dirty,
  * with the CPU's own setting of Accessed and Dirty, and with the plain store of

@@ -9,9 +9,11 @@
  *
  * With the bit set, preemption is off, and nothing is done that could sleep, on
  * PREEMPT_RT either: descriptors are allocated before and freed after.  Interrupts
- * stay on, as no interrupt handler takes a bit.  Nobody takes two at a time.  The
- * time is bounded by the length of the list: __rmap_add() zaps those with more
- * than RMAP_RECYCLE_THRESHOLD SPTEs.
+ * stay on, as no interrupt handler takes a bit.  Nobody takes two at a time.
+ *
+ * Who changes a list sets the bit for a few stores only, and searches the list
+ * before.  Who walks one without mmu_lock takes as long as the list is: an rmap has
+ * RMAP_RECYCLE_THRESHOLD SPTEs and two at most, as __rmap_add() then zaps them all.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -60,6 +62,8 @@ unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 
 	preempt_disable();
 	lock_map_acquire(&kvm_rmap_lock_map);
+	if (list & KVM_RMAP_LOCKED)
+		lock_contended(&kvm_rmap_lock_map, _RET_IP_);
 
 	for (;;) {
 		if (list & KVM_RMAP_LOCKED) {
@@ -77,8 +81,10 @@ unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 		 * empty list in pte_list_add(), for the SPTE: it is seen as it
 		 * was then, or newer.  If it fails, list is what is there now.
 		 */
-		if (try_cmpxchg_acquire(&rmap_head->val, &list, list | KVM_RMAP_LOCKED))
+		if (try_cmpxchg_acquire(&rmap_head->val, &list, list | KVM_RMAP_LOCKED)) {
+			lock_acquired(&kvm_rmap_lock_map, _RET_IP_);
 			return list;
+		}
 	}
 
 	lock_map_release(&kvm_rmap_lock_map);
@@ -106,8 +112,17 @@ void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list)
 	preempt_enable();
 }
 
+/* With mmu_lock held for write: lock a list that is known not to be empty. */
+static void kvm_rmap_lock_list(struct kvm_rmap_head *rmap_head, unsigned long list)
+{
+	unsigned long locked = kvm_rmap_lock(rmap_head);
+
+	KVM_MMU_WARN_ON(locked != list);
+}
+
 /**
  * pte_list_add - add an SPTE to a list
+ * @kvm: the VM
  * @cache: where a descriptor comes from; it has one
  * @spte: the SPTE, already as it is to be seen by who walks the list
  * @rmap_head: the head of the list
@@ -115,7 +130,7 @@ void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list)
  * Context: mmu_lock held for write.
  * Return: the number of SPTEs that were in the list before.
  */
-int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
+int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head)
 {
 	/* With mmu_lock held, what is read here is what will be locked. */
@@ -123,6 +138,8 @@ int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
 	struct pte_list_desc *desc = rmap_list_desc(list);
 	struct pte_list_desc *new = NULL;
 	int count;
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	if (!list) {
 		/* Nobody has it locked, as it is empty.  See kvm_rmap_lock(). */
@@ -137,7 +154,7 @@ int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
 	if (!desc || desc->spte_count == PTE_LIST_EXT)
 		new = kvm_mmu_memory_cache_alloc(cache);
 
-	kvm_rmap_lock(rmap_head);
+	kvm_rmap_lock_list(rmap_head, list);
 
 	if (!desc) {
 		count = 1;
@@ -164,8 +181,8 @@ int pte_list_add(struct kvm_mmu_memory_cache *cache, u64 *spte,
 }
 
 /*
- * Take the SPTE at @pos of @desc out of @list.  Returns what the list is then, and
- * in @empty a descriptor to be freed, if any.
+ * Take the SPTE at @pos of @desc out of @list, which is locked.  Returns what the
+ * list is then, and in @empty a descriptor to be freed, if any.
  */
 static unsigned long pte_list_desc_remove_entry(unsigned long list,
 						struct pte_list_desc *desc, int pos,
@@ -196,6 +213,20 @@ static unsigned long pte_list_desc_remove_entry(unsigned long list,
 	return (unsigned long)head_desc->more | KVM_RMAP_MANY;
 }
 
+/* Where in the descriptors of @list is @spte?  False if it is nowhere. */
+static bool pte_list_find(unsigned long list, u64 *spte, struct pte_list_desc **desc,
+			  int *pos)
+{
+	for (*desc = rmap_list_desc(list); *desc; *desc = (*desc)->more) {
+		for (*pos = 0; *pos < (*desc)->spte_count; ++*pos) {
+			if ((*desc)->sptes[*pos] == spte)
+				return true;
+		}
+	}
+
+	return false;
+}
+
 /**
  * pte_list_remove - take an SPTE out of a list
  * @kvm: the VM
@@ -209,51 +240,48 @@ static unsigned long pte_list_desc_remove_entry(unsigned long list,
  */
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head)
 {
-	unsigned long list = kvm_rmap_lock(rmap_head);
-	struct pte_list_desc *desc, *empty = NULL;
-	bool found = false;
-	int i;
+	/* With mmu_lock held, what is found here is what will be locked. */
+	unsigned long list = kvm_rmap_get(rmap_head);
+	struct pte_list_desc *desc = NULL, *empty = NULL;
+	int pos;
 
-	if (KVM_BUG_ON_DATA_CORRUPTION(!list, kvm))
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	if (KVM_BUG_ON_DATA_CORRUPTION((u64 *)list != spte &&
+				       !pte_list_find(list, spte, &desc, &pos), kvm))
 		return;
 
-	if (!(list & KVM_RMAP_MANY)) {
-		found = (u64 *)list == spte;
-		if (found)
-			list = 0;
-	}
+	/* The head descriptor is never empty: heads that become so are removed. */
+	if (KVM_BUG_ON_DATA_CORRUPTION(desc && !rmap_list_desc(list)->spte_count, kvm))
+		return;
 
-	for (desc = rmap_list_desc(list); desc && !found; desc = desc->more) {
-		for (i = 0; i < desc->spte_count; ++i) {
-			if (desc->sptes[i] != spte)
-				continue;
-
-			list = pte_list_desc_remove_entry(list, desc, i, &empty);
-			found = true;
-			break;
-		}
-	}
-
+	kvm_rmap_lock_list(rmap_head, list);
+	if (desc)
+		list = pte_list_desc_remove_entry(list, desc, pos, &empty);
+	else
+		list = 0;
 	kvm_rmap_unlock(rmap_head, list);
 
 	if (empty)
 		kmem_cache_free(pte_list_desc_cache, empty);
-
-	KVM_BUG_ON_DATA_CORRUPTION(!found, kvm);
 }
 
 /**
  * pte_list_detach - take all SPTEs out of a list at once
+ * @kvm: the VM
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
  * Return: what the list was, for whoever called this only, to be walked with
  * rmap_list_first() and handed to pte_list_free().
  */
-unsigned long pte_list_detach(struct kvm_rmap_head *rmap_head)
+unsigned long pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
 {
-	unsigned long list = kvm_rmap_lock(rmap_head);
+	unsigned long list;
 
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	list = kvm_rmap_lock(rmap_head);
 	if (list)
 		kvm_rmap_unlock(rmap_head, 0);
 

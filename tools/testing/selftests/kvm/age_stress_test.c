@@ -5,14 +5,15 @@
  * Every vCPU rewrites its own slice of guest memory, over and over, with values
  * that only it can have written, and checks before each write that its last one
  * is still there.  Meanwhile host threads age the memory, log and clear dirty
- * pages, delete memslots, which zaps all roots, and collapse and split the huge
- * pages behind the memory.  A write that is lost, lands in another page or is
+ * pages, delete memslots, which zaps all roots, collapse and split the huge pages
+ * behind the memory, and swap it out and in.  A write that is lost, lands in another page or is
  * missing from the dirty log is a failure.
  *
  * The guests may be nested ones.  Then L1 changes the page table that it has for
  * them all the time: it unmaps and write-protects pages, moves them to other
  * frames of its memory, and replaces whole tables.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +44,10 @@
 
 /* Seconds between two lines about what the test still waits for. */
 #define REPORT_PERIOD	10
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -458,12 +463,93 @@ static void *huge_thread(void *arg)
 	return NULL;
 }
 
+#define SWAP_PAGES	64
+
+/* From <linux/kernel-page-flags.h>, and of an entry of pagemap. */
+#define KPF_DIRTY	4
+#define KPF_SWAPCACHE	13
+#define PM_SWAP		62
+#define PM_PFN_BITS	55
+
+static int pagemap_fd = -1;
+static int kpageflags_fd = -1;
+
+/* NULL if there is swap, else the reason why not. */
+static const char *swap_open(void)
+{
+	char line[256];
+	bool found;
+	FILE *swaps;
+
+	swaps = fopen("/proc/swaps", "r");
+	if (!swaps)
+		return "the kernel has no swap";
+	/* The first line is a heading. */
+	found = fgets(line, sizeof(line), swaps) && fgets(line, sizeof(line), swaps);
+	fclose(swaps);
+	if (!found)
+		return "no swap is on";
+
+	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
+	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
+	if (pagemap_fd < 0 || kpageflags_fd < 0)
+		return "cannot open pagemap or kpageflags (CONFIG_PROC_PAGE_MONITOR, root)";
+	return NULL;
+}
+
+static uint64_t read_entry(int fd, uint64_t index)
+{
+	uint64_t entry;
+
+	if (pread(fd, &entry, sizeof(entry), index * sizeof(entry)) != sizeof(entry))
+		return 0;
+	return entry;
+}
+
+/*
+ * Swap out a few pages, and in again by reading them.  What the host maps then is
+ * clean, and in the swap cache, from where it may be dropped without being written.
+ * If a guest writes it, KVM alone knows that it is dirty, until KVM unmaps it.
+ */
+static void *swap_thread(void *arg)
+{
+	uint64_t state = seed ^ 's';
+	struct worker *worker = arg;
+
+	while (!stopping()) {
+		uint64_t first = next_random(&state) % (nr_pages - SWAP_PAGES);
+		uint64_t page, entry, flags;
+		bool was_out[SWAP_PAGES];
+
+		TEST_ASSERT(!madvise(page_word(first), SWAP_PAGES * PAGE_SIZE, MADV_PAGEOUT),
+			    "Failed to swap out");
+		for (page = 0; page < SWAP_PAGES; page++) {
+			entry = read_entry(pagemap_fd,
+					   (uintptr_t)page_word(first + page) / PAGE_SIZE);
+			was_out[page] = entry & BIT_ULL(PM_SWAP);
+			READ_ONCE(*page_word(first + page));
+		}
+		for (page = 0; page < SWAP_PAGES; page++) {
+			if (!was_out[page])
+				continue;
+			entry = read_entry(pagemap_fd,
+					   (uintptr_t)page_word(first + page) / PAGE_SIZE);
+			flags = read_entry(kpageflags_fd, entry & (BIT_ULL(PM_PFN_BITS) - 1));
+			if ((flags & BIT_ULL(KPF_SWAPCACHE)) && !(flags & BIT_ULL(KPF_DIRTY)))
+				count_one(worker);
+		}
+		usleep(next_random(&state) % 5000);
+	}
+	return NULL;
+}
+
 static struct worker workers[] = {
 	{ .letter = 'i', .name = "page_idle_batches", .fn = idle_thread, },
 	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
 	{ .letter = 'l', .name = "dirty_logs", .fn = dirty_log_thread, },
 	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
 	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
+	{ .letter = 's', .name = "clean_pages_swapped_in", .fn = swap_thread, },
 };
 
 static struct worker *worker_of(char letter)
@@ -620,7 +706,7 @@ static void help(const char *name)
 	       " -b: memory of the VM in MiB, a multiple of 2 (default: 32)\n"
 	       " -s: how long to run (default: 10)\n"
 	       " -d: leave out: i page_idle, a MGLRU aging, l dirty logging,\n"
-	       "     m memslot deletion, h huge page collapse and split\n"
+	       "     m memslot deletion, h huge page collapse and split, s swap\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
 	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n", name);
 	exit(KSFT_FAIL);
@@ -701,6 +787,12 @@ int main(int argc, char *argv[])
 		disable('h', "the kernel has no transparent huge pages");
 	else if (worker_of('h')->enabled && !collapse(page_word(0)) && errno == EINVAL)
 		disable('h', "the kernel cannot collapse on demand");
+
+	if (worker_of('s')->enabled) {
+		why = nr_pages > SWAP_PAGES ? swap_open() : "less than 64 pages";
+		if (why)
+			disable('s', why);
+	}
 
 	for (i = 0; i < ARRAY_SIZE(workers); i++)
 		nr_enabled += workers[i].enabled;

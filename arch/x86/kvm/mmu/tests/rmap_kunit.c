@@ -65,8 +65,27 @@ static bool rmap_add(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 *sptep)
 		cache->nobjs = 1;
 	}
 
-	pte_list_add(cache, sptep, head);
+	write_lock(&vm->kvm->mmu_lock);
+	pte_list_add(vm->kvm, cache, sptep, head);
+	write_unlock(&vm->kvm->mmu_lock);
 	return true;
+}
+
+static void rmap_remove(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 *sptep)
+{
+	write_lock(&vm->kvm->mmu_lock);
+	pte_list_remove(vm->kvm, sptep, head);
+	write_unlock(&vm->kvm->mmu_lock);
+}
+
+static unsigned long rmap_detach(struct rmap_vm *vm, struct kvm_rmap_head *head)
+{
+	unsigned long list;
+
+	write_lock(&vm->kvm->mmu_lock);
+	list = pte_list_detach(vm->kvm, head);
+	write_unlock(&vm->kvm->mmu_lock);
+	return list;
 }
 
 static int rmap_init(struct kunit *test)
@@ -118,9 +137,9 @@ static int rmap_init(struct kunit *test)
 	return 0;
 }
 
-static void rmap_empty(struct kvm_rmap_head *head)
+static void rmap_empty(struct rmap_vm *vm, struct kvm_rmap_head *head)
 {
-	pte_list_free(pte_list_detach(head));
+	pte_list_free(rmap_detach(vm, head));
 }
 
 /* The list must be exactly the SPTEs that have a bit set, each of them once. */
@@ -175,20 +194,20 @@ static void rmap_add_and_remove(struct kunit *test)
 			i = prandom_u32_state(&rnd) % 64;
 			if (!(in & BIT_ULL(i)))
 				continue;
-			pte_list_remove(vm->kvm, &vm->sptes[i], head);
+			rmap_remove(vm, head, &vm->sptes[i]);
 			in &= ~BIT_ULL(i);
 			rmap_compare(vm, head, in);
 		}
 	}
 }
 
-static void rmap_detach(struct kunit *test)
+static void rmap_detach_all(struct kunit *test)
 {
 	struct rmap_vm *vm = test->priv;
 	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
 	int n, i;
 
-	KUNIT_EXPECT_EQ(test, pte_list_detach(head), 0ul);
+	KUNIT_EXPECT_EQ(test, rmap_detach(vm, head), 0ul);
 
 	for (n = 1; n <= RMAP_MANY; n++) {
 		struct kvm_rmap_head detached;
@@ -196,7 +215,7 @@ static void rmap_detach(struct kunit *test)
 		for (i = 0; i < n; i++)
 			KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[i]));
 
-		detached.val = pte_list_detach(head);
+		detached.val = rmap_detach(vm, head);
 		rmap_compare(vm, head, 0);
 		rmap_compare(vm, &detached, GENMASK_ULL(n - 1, 0));
 		pte_list_free(detached.val);
@@ -229,7 +248,7 @@ static void rmap_lock_and_unlock(struct kunit *test)
 
 		KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[n]));
 	}
-	rmap_empty(head);
+	rmap_empty(vm, head);
 }
 
 /* Whatever the form of a leaf: aged as in the TDP MMU, the others left alone. */
@@ -271,7 +290,7 @@ static void rmap_every_leaf(struct kunit *test)
 			kvm_check(&others, i, vm->sptes[i], absent[i % ARRAY_SIZE(absent)]);
 	}
 
-	rmap_empty(head);
+	rmap_empty(vm, head);
 	kvm_expect(test, &young);
 	kvm_expect(test, &tested);
 	kvm_expect(test, &aged);
@@ -363,7 +382,7 @@ static void rmap_ranges(struct kunit *test)
 	}
 
 	for (i = 0; i < n; i++)
-		rmap_empty(gfn_to_rmap(leaves[i].gfn, leaves[i].level, vm->slot));
+		rmap_empty(vm, gfn_to_rmap(leaves[i].gfn, leaves[i].level, vm->slot));
 }
 
 /* What has no rmaps, or needs none, is not looked at. */
@@ -397,7 +416,7 @@ static void rmap_not_needed(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
 
 	KUNIT_EXPECT_EQ(test, vm->sptes[0], kvm_young_leaf(vm->set));
-	rmap_empty(head);
+	rmap_empty(vm, head);
 }
 
 #define RMAP_RACE_RMAPS		4
@@ -454,7 +473,7 @@ static void rmap_race_one(struct rmap_race *race, struct kvm_rmap_head *head, u6
 		barrier();
 
 	if (detach)
-		pte_list_free(pte_list_detach(head));
+		pte_list_free(rmap_detach(vm, head));
 
 	for (i = 0; i < n; i++) {
 		spte = xchg(&sptes[i], SHADOW_NONPRESENT_VALUE);
@@ -464,7 +483,7 @@ static void rmap_race_one(struct rmap_race *race, struct kvm_rmap_head *head, u6
 			kvm_check(&race->listed, young, spte, young);
 
 		if (!detach)
-			pte_list_remove(vm->kvm, &sptes[i], head);
+			rmap_remove(vm, head, &sptes[i]);
 
 		WRITE_ONCE(sptes[i], reused);
 		kvm_race_delay(race->rounds + i);
@@ -597,7 +616,7 @@ static void rmap_walk_beside_writer(struct kunit *test)
 
 static struct kunit_case rmap_cases[] = {
 	KUNIT_CASE_PARAM(rmap_add_and_remove, kvm_mask_sets_gen_params),
-	KUNIT_CASE_PARAM(rmap_detach, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_detach_all, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_lock_and_unlock, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_every_leaf, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_ranges, kvm_mask_sets_gen_params),

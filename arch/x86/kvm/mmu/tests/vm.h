@@ -8,6 +8,7 @@
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
 #include <linux/percpu.h>
+#include <linux/spinlock.h>
 #include <linux/srcu.h>
 
 #include "mmu.h"
@@ -28,6 +29,7 @@ static inline struct kvm *kvm_new_vm(struct kunit *test)
 {
 	struct kvm *kvm = kvm_kvzalloc(test, sizeof(*kvm));
 
+	rwlock_init(&kvm->mmu_lock);
 	INIT_LIST_HEAD(&kvm->arch.tdp_mmu_roots);
 	KUNIT_ASSERT_EQ(test, init_srcu_struct(&kvm->srcu), 0);
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, kvm_cleanup_srcu,
