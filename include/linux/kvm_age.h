@@ -28,6 +28,7 @@ DECLARE_PER_CPU(struct kvm_age_stats, kvm_age_stats);
 
 bool kvm_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long end);
 bool kvm_test_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long end);
+struct kvm_age_stats kvm_age_stats_sum(void);
 void kvm_age_create_debugfs(struct dentry *dir);
 
 #endif

@@ -111,12 +111,17 @@ bool kvm_test_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long 
 	return kvm_age_gfn_ranges(kvm, start, end, kvm_test_age_gfn);
 }
 
-static int kvm_age_stats_show(struct seq_file *m, void *unused)
+/**
+ * kvm_age_stats_sum - what aging did, since the module was loaded, on all CPUs
+ *
+ * Context: any.  Who ages meanwhile is counted or not.
+ * Return: the sum.
+ */
+struct kvm_age_stats kvm_age_stats_sum(void)
 {
 	struct kvm_age_stats sum = {};
 	int cpu;
 
-	/* A reader that races with a writer sees the value before or after. */
 	for_each_possible_cpu(cpu) {
 		struct kvm_age_stats *stats = per_cpu_ptr(&kvm_age_stats, cpu);
 
@@ -125,6 +130,13 @@ static int kvm_age_stats_show(struct seq_file *m, void *unused)
 		sum.aged += READ_ONCE(stats->aged);
 		sum.lost += READ_ONCE(stats->lost);
 	}
+
+	return sum;
+}
+
+static int kvm_age_stats_show(struct seq_file *m, void *unused)
+{
+	struct kvm_age_stats sum = kvm_age_stats_sum();
 
 	seq_printf(m, "scanned %lu\n", sum.scanned);
 	seq_printf(m, "young %lu\n", sum.young);

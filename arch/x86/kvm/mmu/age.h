@@ -4,7 +4,9 @@
 
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
+#include <linux/rcupdate.h>
 
+#include "rmap.h"
 #include "spte.h"
 
 #include <asm/cmpxchg.h>
@@ -72,6 +74,8 @@ static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stat
 {
 	u64 new_spte = age_spte(old_spte);
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !kvm_rmap_lock_held(),
+			 "Nothing keeps the page table");
 	KVM_MMU_WARN_ON(!is_shadow_present_pte(old_spte));
 	KVM_MMU_WARN_ON(is_ept_ve_possible(new_spte));
 

@@ -34,6 +34,12 @@ static struct lockdep_map kvm_rmap_lock_map = {
 	.key = (struct lock_class_key *)&kvm_rmap_lock_map,
 	.wait_type_inner = LD_WAIT_SPIN,
 };
+
+/* Does this task have an rmap locked?  For assertions only. */
+bool kvm_rmap_lock_held(void)
+{
+	return lock_is_held(&kvm_rmap_lock_map);
+}
 #endif
 
 /**
@@ -304,15 +310,18 @@ void pte_list_free(unsigned long list)
 
 /**
  * pte_list_count - the number of SPTEs in a list
+ * @kvm: the VM
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
  * Return: the number of SPTEs.
  */
-unsigned int pte_list_count(struct kvm_rmap_head *rmap_head)
+unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
 {
 	unsigned long list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
+
+	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	if (!desc)
 		return list ? 1 : 0;

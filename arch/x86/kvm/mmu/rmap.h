@@ -120,12 +120,20 @@ extern struct kmem_cache *pte_list_desc_cache;
 
 unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head);
 void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list);
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+bool kvm_rmap_lock_held(void);
+#else
+static inline bool kvm_rmap_lock_held(void)
+{
+	return true;
+}
+#endif
 
 int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head);
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head);
 unsigned long pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
 void pte_list_free(unsigned long list);
-unsigned int pte_list_count(struct kvm_rmap_head *rmap_head);
+unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
 
 #endif

@@ -6,14 +6,13 @@
  * that only it can have written, and checks before each write that its last one
  * is still there.  Meanwhile host threads age the memory, log and clear dirty
  * pages, delete memslots, which zaps all roots, collapse and split the huge pages
- * behind the memory, and swap it out and in.  A write that is lost, lands in another page or is
- * missing from the dirty log is a failure.
+ * behind the memory, and swap it out and in.  A write that is lost, lands in
+ * another page or is missing from the dirty log is a failure.
  *
  * The guests may be nested ones.  Then L1 changes the page table that it has for
  * them all the time: it unmaps and write-protects pages, moves them to other
  * frames of its memory, and replaces whole tables.
  */
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +26,7 @@
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "swap_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -45,10 +45,6 @@
 /* Seconds between two lines about what the test still waits for. */
 #define REPORT_PERIOD	10
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
-#endif
-
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
 #endif
@@ -63,7 +59,7 @@
 static uint64_t slice_pages;
 static uint64_t seed;
 static bool nested;
-static uint64_t nr_l2;
+static uint64_t nr_vcpus = 2;
 
 /* What L1 has to know, of all vCPUs; @lock is for what it changes. */
 static struct {
@@ -161,7 +157,7 @@ static void l1_replace_table(uint64_t page)
 
 static void l1_change(uint64_t index, uint64_t *state)
 {
-	uint64_t page = next_random(state) % (slice_pages * nr_l2);
+	uint64_t page = next_random(state) % (slice_pages * nr_vcpus);
 	uint64_t own = index * slice_pages + next_random(state) % slice_pages;
 
 	switch (next_random(state) % 8) {
@@ -212,7 +208,7 @@ static void l1_code(uint64_t index)
 			break;
 		case SVM_EXIT_NPF:
 			page = (control->exit_info_2 - TEST_MEM) / PAGE_SIZE;
-			GUEST_ASSERT(page < slice_pages * nr_l2);
+			GUEST_ASSERT(page < slice_pages * nr_vcpus);
 			l1_map_page(page);
 			l1.faults++;
 			break;
@@ -245,7 +241,6 @@ struct vcpu_worker {
 
 static struct kvm_vm *vm;
 static uint64_t nr_pages;
-static uint64_t nr_vcpus = 2;
 static struct vcpu_worker vcpu_workers[KVM_MAX_VCPUS];
 static bool stop;
 
@@ -465,78 +460,24 @@ static void *huge_thread(void *arg)
 
 #define SWAP_PAGES	64
 
-/* From <linux/kernel-page-flags.h>, and of an entry of pagemap. */
-#define KPF_DIRTY	4
-#define KPF_SWAPCACHE	13
-#define PM_SWAP		62
-#define PM_PFN_BITS	55
-
-static int pagemap_fd = -1;
-static int kpageflags_fd = -1;
-
-/* NULL if there is swap, else the reason why not. */
-static const char *swap_open(void)
-{
-	char line[256];
-	bool found;
-	FILE *swaps;
-
-	swaps = fopen("/proc/swaps", "r");
-	if (!swaps)
-		return "the kernel has no swap";
-	/* The first line is a heading. */
-	found = fgets(line, sizeof(line), swaps) && fgets(line, sizeof(line), swaps);
-	fclose(swaps);
-	if (!found)
-		return "no swap is on";
-
-	pagemap_fd = open("/proc/self/pagemap", O_RDONLY);
-	kpageflags_fd = open("/proc/kpageflags", O_RDONLY);
-	if (pagemap_fd < 0 || kpageflags_fd < 0)
-		return "cannot open pagemap or kpageflags (CONFIG_PROC_PAGE_MONITOR, root)";
-	return NULL;
-}
-
-static uint64_t read_entry(int fd, uint64_t index)
-{
-	uint64_t entry;
-
-	if (pread(fd, &entry, sizeof(entry), index * sizeof(entry)) != sizeof(entry))
-		return 0;
-	return entry;
-}
-
-/*
- * Swap out a few pages, and in again by reading them.  What the host maps then is
- * clean, and in the swap cache, from where it may be dropped without being written.
- * If a guest writes it, KVM alone knows that it is dirty, until KVM unmaps it.
- */
+/* Swap out a few pages, and in again by reading them, see swap_util.h. */
 static void *swap_thread(void *arg)
 {
 	uint64_t state = seed ^ 's';
-	struct worker *worker = arg;
+	bool was_out[SWAP_PAGES];
+	uint64_t first, page;
 
 	while (!stopping()) {
-		uint64_t first = next_random(&state) % (nr_pages - SWAP_PAGES);
-		uint64_t page, entry, flags;
-		bool was_out[SWAP_PAGES];
+		first = next_random(&state) % (nr_pages - SWAP_PAGES);
+		swap_out(page_word(first), SWAP_PAGES * PAGE_SIZE);
 
-		TEST_ASSERT(!madvise(page_word(first), SWAP_PAGES * PAGE_SIZE, MADV_PAGEOUT),
-			    "Failed to swap out");
 		for (page = 0; page < SWAP_PAGES; page++) {
-			entry = read_entry(pagemap_fd,
-					   (uintptr_t)page_word(first + page) / PAGE_SIZE);
-			was_out[page] = entry & BIT_ULL(PM_SWAP);
+			was_out[page] = swap_is_out(page_word(first + page));
 			READ_ONCE(*page_word(first + page));
 		}
 		for (page = 0; page < SWAP_PAGES; page++) {
-			if (!was_out[page])
-				continue;
-			entry = read_entry(pagemap_fd,
-					   (uintptr_t)page_word(first + page) / PAGE_SIZE);
-			flags = read_entry(kpageflags_fd, entry & (BIT_ULL(PM_PFN_BITS) - 1));
-			if ((flags & BIT_ULL(KPF_SWAPCACHE)) && !(flags & BIT_ULL(KPF_DIRTY)))
-				count_one(worker);
+			if (was_out[page] && swap_is_clean(page_word(first + page)))
+				count_one(arg);
 		}
 		usleep(next_random(&state) % 5000);
 	}
@@ -659,8 +600,7 @@ static void create_l1(void)
 		l2_create(vm, &l1.l2[i]);
 		l1.spare_frame[i] = nr_vcpus * slice_pages + i;
 	}
-	nr_l2 = nr_vcpus;
-	sync_global_to_guest(vm, nr_l2);
+	sync_global_to_guest(vm, nr_vcpus);
 	sync_global_to_guest(vm, nested);
 	sync_global_to_guest(vm, l1);
 }

@@ -296,12 +296,12 @@ static void age_compare(struct age_vm *vm)
 static void age_and_compare(struct age_vm *vm, int as_id, gfn_t start, gfn_t end,
 			    bool test_only, struct age_result want)
 {
-	struct kvm_age_stats before = kvm_sum_age_stats(), after;
+	struct kvm_age_stats before = kvm_age_stats_sum(), after;
 	struct kunit *test = vm->test;
 	bool young;
 
 	young = age_call(vm, as_id, start, end, test_only);
-	after = kvm_sum_age_stats();
+	after = kvm_age_stats_sum();
 
 	age_compare(vm);
 	KUNIT_ASSERT_EQ_MSG(test, young, want.young != 0, "[%llx, %llx)", start, end);
@@ -1103,7 +1103,7 @@ static void age_against(struct age_vm *vm, struct age_race *race,
 	init_completion(&race->started);
 	race->set = vm->set;
 
-	before = kvm_sum_age_stats();
+	before = kvm_age_stats_sum();
 
 	task = kvm_race_start(test, threadfn, race, name);
 	wait_for_completion(&race->started);
@@ -1114,7 +1114,7 @@ static void age_against(struct age_vm *vm, struct age_race *race,
 	}
 
 	kthread_stop(task);
-	after = kvm_sum_age_stats();
+	after = kvm_age_stats_sum();
 
 	kunit_info(test, "%lu rounds, %lu by the thread, aged %lu, lost %lu\n",
 		   round, race->rounds, after.aged - before.aged,

@@ -49,7 +49,7 @@ EXPORT_TO_SUITES(make_nonleaf_spte);
 EXPORT_TO_SUITES(tdp_mmu_enabled);
 EXPORT_TO_SUITES(kvm_age_gfn);
 EXPORT_TO_SUITES(kvm_test_age_gfn);
-EXPORT_TO_SUITES(kvm_age_stats);
+EXPORT_TO_SUITES(kvm_age_stats_sum);
 
 EXPORT_TO_SUITES(pte_list_desc_cache);
 EXPORT_TO_SUITES(pte_list_add);
@@ -59,3 +59,6 @@ EXPORT_TO_SUITES(pte_list_free);
 EXPORT_TO_SUITES(pte_list_count);
 EXPORT_TO_SUITES(kvm_rmap_lock);
 EXPORT_TO_SUITES(kvm_rmap_unlock);
+#ifdef CONFIG_DEBUG_LOCK_ALLOC
+EXPORT_TO_SUITES(kvm_rmap_lock_held);
+#endif

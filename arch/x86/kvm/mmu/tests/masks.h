@@ -86,6 +86,7 @@ static u64 * const kvm_mask_globals[] = {
 struct kvm_saved_masks {
 	u64 masks[ARRAY_SIZE(kvm_mask_globals)];
 	bool mmio_caching;
+	bool tdp_mmu;
 	int nx_huge_pages;
 };
 
@@ -98,6 +99,7 @@ static inline void kvm_masks_restore(void *data)
 		*kvm_mask_globals[i] = saved->masks[i];
 
 	enable_mmio_caching = saved->mmio_caching;
+	tdp_mmu_enabled = saved->tdp_mmu;
 	nx_huge_pages = saved->nx_huge_pages;
 }
 
@@ -124,8 +126,9 @@ static inline void kvm_masks_set(const struct kvm_mask_set *set)
 }
 
 /*
- * To be called by a suite's init.  The masks are put back after the case, even
- * if an assertion ends it: no VM runs meanwhile, but one may run later.
+ * To be called by a suite's init, for cases with the masks of the parameter, and
+ * with the TDP MMU.  All is put back after the case, even if an assertion ends it:
+ * no VM runs meanwhile, but one may run later.
  */
 static inline int kvm_masks_init(struct kunit *test)
 {
@@ -140,6 +143,7 @@ static inline int kvm_masks_init(struct kunit *test)
 		saved->masks[i] = *kvm_mask_globals[i];
 
 	saved->mmio_caching = enable_mmio_caching;
+	saved->tdp_mmu = tdp_mmu_enabled;
 	saved->nx_huge_pages = nx_huge_pages;
 
 	ret = kunit_add_action(test, kvm_masks_restore, saved);
@@ -147,6 +151,7 @@ static inline int kvm_masks_init(struct kunit *test)
 		return ret;
 
 	kvm_masks_set(test->param_value);
+	tdp_mmu_enabled = true;
 	return 0;
 }
 

@@ -148,13 +148,17 @@ static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 wan
 	struct kunit *test = vm->test;
 	struct rmap_iterator iter;
 	unsigned long list;
+	unsigned int count;
 	u64 found = 0;
 	u64 *sptep;
 
 	list = kvm_rmap_get(head);
 	KUNIT_ASSERT_EQ(test, READ_ONCE(head->val), list);
 	KUNIT_ASSERT_EQ(test, list == 0, want == 0);
-	KUNIT_ASSERT_EQ(test, pte_list_count(head), hweight64(want));
+	write_lock(&vm->kvm->mmu_lock);
+	count = pte_list_count(vm->kvm, head);
+	write_unlock(&vm->kvm->mmu_lock);
+	KUNIT_ASSERT_EQ(test, count, hweight64(want));
 
 	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 		u64 bit;
@@ -316,9 +320,9 @@ static void rmap_check_range(struct rmap_vm *vm, const struct rmap_leaf *leaves,
 	for (i = 0; i < n; i++)
 		vm->sptes[i] = young_leaf;
 
-	before = kvm_sum_age_stats();
+	before = kvm_age_stats_sum();
 	kvm_age_range(vm->kvm, vm->slot, start, end, false);
-	after = kvm_sum_age_stats();
+	after = kvm_age_stats_sum();
 
 	for (i = 0; i < n; i++) {
 		gfn_t gfns = rmap_gfns(leaves[i].level);

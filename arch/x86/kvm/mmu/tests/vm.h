@@ -7,7 +7,6 @@
 
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
-#include <linux/percpu.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 
@@ -19,12 +18,7 @@ static inline void kvm_cleanup_srcu(void *srcu)
 	cleanup_srcu_struct(srcu);
 }
 
-static inline void kvm_restore_tdp_mmu(void *enabled)
-{
-	tdp_mmu_enabled = enabled;
-}
-
-/* Without any memslot, root or shadow page, but with the TDP MMU. */
+/* Without any memslot, root or shadow page. */
 static inline struct kvm *kvm_new_vm(struct kunit *test)
 {
 	struct kvm *kvm = kvm_kvzalloc(test, sizeof(*kvm));
@@ -34,9 +28,6 @@ static inline struct kvm *kvm_new_vm(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, init_srcu_struct(&kvm->srcu), 0);
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, kvm_cleanup_srcu,
 							&kvm->srcu), 0);
-	KUNIT_ASSERT_EQ(test, kunit_add_action(test, kvm_restore_tdp_mmu,
-					       tdp_mmu_enabled ? kvm : NULL), 0);
-	tdp_mmu_enabled = true;
 	return kvm;
 }
 
@@ -60,24 +51,6 @@ static inline bool kvm_age_range(struct kvm *kvm, struct kvm_memory_slot *slot,
 	srcu_read_unlock(&kvm->srcu, idx);
 
 	return young;
-}
-
-/* No VM runs, so nobody but the case itself changes the statistics. */
-static inline struct kvm_age_stats kvm_sum_age_stats(void)
-{
-	struct kvm_age_stats sum = {};
-	int cpu;
-
-	for_each_possible_cpu(cpu) {
-		struct kvm_age_stats *stats = per_cpu_ptr(&kvm_age_stats, cpu);
-
-		sum.scanned += READ_ONCE(stats->scanned);
-		sum.young += READ_ONCE(stats->young);
-		sum.aged += READ_ONCE(stats->aged);
-		sum.lost += READ_ONCE(stats->lost);
-	}
-
-	return sum;
 }
 
 #endif

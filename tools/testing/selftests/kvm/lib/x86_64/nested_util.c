@@ -10,13 +10,11 @@
 
 #define L2_STACK_PAGES	2
 
-#define L2_FEATURE_NPT	KVM_X86_CPU_FEATURE(0x8000000A, 0, EDX, 0)
-
 const char *l2_supported(void)
 {
 	if (!kvm_cpu_has(X86_FEATURE_SVM))
 		return "KVM has no nested SVM";
-	if (!kvm_cpu_has(L2_FEATURE_NPT))
+	if (!kvm_cpu_has(X86_FEATURE_NPT))
 		return "KVM has no nested paging for nested SVM";
 	return NULL;
 }
