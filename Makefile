@@ -13,7 +13,7 @@ help:
 	@echo 'kvm-lockless-mmu: the x86 KVM MMU without mmu_lock where a host is busy'
 	@echo
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
-	@echo '                          MMU=shadow with guests that are shadowed'
+	@echo '                          MMU=shadow with guests that are shadowed, HOST=intel on an Intel host'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
 	@echo '                          T="age*" runs just those of tests/vm/tests.cfg'
 	@echo '  make series             out/6.12/*.patch and out/6.12.mbox, for git am'
@@ -53,8 +53,9 @@ kernel: deps
 lint: deps
 	@scripts/lint
 
+# Some shells set HOST to the name of the machine.
 demo: deps
-	@bench/demo $(MMU)
+	@bench/demo '$(if $(findstring command,$(origin HOST)),$(HOST))' '$(MMU)'
 
 shell: inputs
 	@tests/vm/run --shell --kernel $(or $(KERNEL),stock)

@@ -3,7 +3,8 @@
  * What aging costs, and what it costs others.
  *
  * -m pass measures MGLRU aging passes over guest memory that is all young, or
- * over the same memory without a VM, or beside a VM that does not map it.
+ * over the same memory without a VM, or beside a VM that does not map it; and how
+ * long it then takes to touch that memory again.
  * -m populate measures how long vCPUs take to fault their memory in, with or
  * without a thread that ages it through MGLRU all the time.
  *
@@ -113,8 +114,9 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 	struct kvm_vm *vm = NULL;
 	struct aging_lru lru;
 	void *hva = NULL;
+	uint64_t start, touched;
 	unsigned long i;
-	uint64_t start;
+	long faults;
 
 	if (owner == OWNER_GUEST) {
 		vm = create_vm(1, pages, &vcpu);
@@ -131,10 +133,14 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 
 	/* Round 0 populates, and settles what is new in the generations. */
 	for (i = 0; i <= rounds; i++) {
+		faults = aging_fast_faults();
+		touched = now_ns();
 		if (owner == OWNER_GUEST)
 			touch_from_guest(vm, vcpu);
 		else
 			touch_from_host(hva, pages);
+		touched = now_ns() - touched;
+		faults = aging_fast_faults() - faults;
 		if (!i)
 			aging_drain_lru();
 
@@ -148,6 +154,8 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 		printf("pass_ns %lu\n", start);
 		printf("pages %lu\n", pages);
 		printf("young %lu\n", aging_lru_young());
+		printf("touch_ns %lu\n", touched);
+		printf("fast_faults %ld\n", faults);
 	}
 
 	if (hva)

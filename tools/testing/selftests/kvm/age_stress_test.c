@@ -106,7 +106,7 @@ static void guest_code(uint64_t index)
 			GUEST_ASSERT_EQ(READ_ONCE(*word), page_tag(page, sweep - 1));
 			WRITE_ONCE(*word, page_tag(page, sweep));
 			if (nested && i % PAGES_PER_VISIT == 0)
-				vmmcall();
+				l2_call();
 		}
 		GUEST_SYNC1(sweep);
 	}
@@ -117,18 +117,18 @@ static uint64_t frame_gpa(uint64_t frame)
 	return TEST_MEM + frame * PAGE_SIZE;
 }
 
-/* The entry of the NPT for a page. */
+/* The entry of the nested page table for a page. */
 static uint64_t *l1_entry(uint64_t page)
 {
-	uint64_t table = l1.map.directory[page / NPT_ENTRIES] & ~(PAGE_SIZE - 1ULL);
+	uint64_t table = l1.map.directory[page / L2_ENTRIES] & ~(PAGE_SIZE - 1ULL);
 
 	return l1.map.leaves + (table - l1.map.leaves_gpa) / sizeof(uint64_t) +
-	       page % NPT_ENTRIES;
+	       page % L2_ENTRIES;
 }
 
 static void l1_map_page(uint64_t page)
 {
-	WRITE_ONCE(*l1_entry(page), frame_gpa(l1.frames[page]) | NPT_ALL);
+	WRITE_ONCE(*l1_entry(page), frame_gpa(l1.frames[page]) | l1.map.page_bits);
 }
 
 /* Only for a page of its own L2, which does not run meanwhile. */
@@ -145,13 +145,13 @@ static void l1_move_page(uint64_t index, uint64_t page)
 
 static void l1_replace_table(uint64_t page)
 {
-	uint64_t *entry = &l1.map.directory[page / NPT_ENTRIES];
+	uint64_t *entry = &l1.map.directory[page / L2_ENTRIES];
 	uint64_t old = *entry & ~(PAGE_SIZE - 1ULL);
 	uint64_t new = l1.spare_table;
 
 	memcpy(l1.map.leaves + (new - l1.map.leaves_gpa) / sizeof(uint64_t),
 	       l1.map.leaves + (old - l1.map.leaves_gpa) / sizeof(uint64_t), PAGE_SIZE);
-	WRITE_ONCE(*entry, new | NPT_ALL);
+	WRITE_ONCE(*entry, new | L2_ALL);
 	l1.spare_table = old;
 }
 
@@ -167,7 +167,7 @@ static void l1_change(uint64_t index, uint64_t *state)
 		break;
 	case 2:
 	case 3:
-		WRITE_ONCE(*l1_entry(page), *l1_entry(page) & ~NPT_WRITABLE);
+		WRITE_ONCE(*l1_entry(page), *l1_entry(page) & ~L2_WRITABLE);
 		break;
 	case 4:
 	case 5:
@@ -186,35 +186,33 @@ static void l1_change(uint64_t index, uint64_t *state)
 static void l1_code(uint64_t index)
 {
 	struct l2 *l2 = &l1.l2[index];
-	struct vmcb_control_area *control = &l2->svm->vmcb->control;
 	uint64_t state = seed + index;
-	uint64_t exit_code, page, i;
+	enum l2_exit exit;
+	uint64_t page, i;
 
 	l2_init(l2, &l1.map, guest_code, index);
 
 	for (;;) {
 		/* Nobody else says which translations to forget. */
-		control->tlb_ctl = 1;
-		exit_code = l2_run(l2);
+		l2_flush(l2);
+		exit = l2_run(l2);
 
 		while (__atomic_exchange_n(&l1.lock, 1, __ATOMIC_ACQUIRE))
 			cpu_relax();
 
-		switch (exit_code) {
-		case SVM_EXIT_VMMCALL:
-			l2->svm->vmcb->save.rip += 3;
+		switch (exit) {
+		case L2_CALL:
 			for (i = 0; i < CHANGES; i++)
 				l1_change(index, &state);
 			break;
-		case SVM_EXIT_NPF:
-			page = (control->exit_info_2 - TEST_MEM) / PAGE_SIZE;
+		case L2_FAULT:
+			page = (l2->fault_gpa - TEST_MEM) / PAGE_SIZE;
 			GUEST_ASSERT(page < slice_pages * nr_vcpus);
 			l1_map_page(page);
 			l1.faults++;
 			break;
 		default:
-			GUEST_FAIL("L2 exited with 0x%lx, at 0x%lx", exit_code,
-				   control->exit_info_2);
+			GUEST_FAIL("L2 exited with 0x%lx", l2->exit_code);
 		}
 
 		__atomic_store_n(&l1.lock, 0, __ATOMIC_RELEASE);
@@ -595,7 +593,7 @@ static void create_l1(void)
 		frames[i] = i;
 
 	l2_map_create(vm, &l1.map, TEST_MEM, nr_pages, false, 1);
-	l1.spare_table = l1.map.leaves_gpa + nr_pages / NPT_ENTRIES * PAGE_SIZE;
+	l1.spare_table = l1.map.leaves_gpa + nr_pages / L2_ENTRIES * PAGE_SIZE;
 	for (i = 0; i < nr_vcpus; i++) {
 		l2_create(vm, &l1.l2[i]);
 		l1.spare_frame[i] = nr_vcpus * slice_pages + i;

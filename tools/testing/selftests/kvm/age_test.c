@@ -139,12 +139,9 @@ static void l2_code(uint64_t unused)
 /* L2 does what else the guest does, and never comes back. */
 static void l1_code(void)
 {
-	uint64_t exit_code;
-
 	l2_init(&l2, &l2_map, l2_code, 0);
-	exit_code = l2_run(&l2);
-	GUEST_FAIL("L2 exited with 0x%lx, at 0x%lx", exit_code,
-		   l2.svm->vmcb->control.exit_info_2);
+	l2_run(&l2);
+	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);
 }
 
 static struct kvm_vm *vm;
@@ -155,6 +152,8 @@ static bool *unit_idle;
 static bool huge_pages;
 static bool count_locks;
 static bool nested;
+/* Aging takes away access to a page, and a fault without mmu_lock brings it back. */
+static bool access_tracking;
 
 static void run_phase(enum phase phase, uint64_t round)
 {
@@ -224,9 +223,9 @@ static void check_locks(uint64_t round, long before)
 
 static void run_idle_round(uint64_t round)
 {
-	uint64_t missed = 0, invented = 0;
+	uint64_t missed = 0, invented = 0, used = 0;
 	uint64_t unit, busy;
-	long locks;
+	long locks, faults;
 
 	locks = aging_mmu_lock_acquisitions();
 	busy = mark_all_idle();
@@ -236,7 +235,9 @@ static void run_idle_round(uint64_t round)
 	ksft_test_result(!busy, "round %lu: memory at rest is old\n", round);
 
 	flush_guest_tlb();
+	faults = aging_fast_faults();
 	run_phase(PHASE_PATTERN, round);
+	faults = aging_fast_faults() - faults;
 
 	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
 	for (unit = 0; unit < job.nr_units; unit++) {
@@ -246,6 +247,7 @@ static void run_idle_round(uint64_t round)
 		if (!unit_pfns[unit])
 			continue;
 
+		used += touch != TOUCH_NONE;
 		if (touch != TOUCH_NONE && old) {
 			if (!missed++)
 				ksft_print_msg("unit %lu was %s but is old\n", unit,
@@ -260,6 +262,11 @@ static void run_idle_round(uint64_t round)
 			       job.nr_units, invented);
 	ksft_test_result(!missed, "round %lu: what the guest used is young\n", round);
 	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
+	if (access_tracking) {
+		ksft_print_msg("%lu units used, %ld fast page faults\n", used, faults);
+		ksft_test_result(faults == used,
+				 "round %lu: each was brought back without mmu_lock\n", round);
+	}
 }
 
 /* Run one pass and return how many pages it found young. */
@@ -472,7 +479,10 @@ int main(int argc, char *argv[])
 	create_vm(pages);
 	ksft_print_msg("aging %lu pages of %s through %s\n", pages,
 		       nested ? "a nested guest" : "a guest", want_idle ? "page_idle" : "MGLRU");
-	ksft_set_plan(rounds * (CHECKS + count_locks));
+	/* Faults of nested guests take mmu_lock. */
+	access_tracking = want_idle && !nested && host_cpu_is_intel &&
+			  get_kvm_intel_param_bool("ept") && !get_kvm_intel_param_bool("eptad");
+	ksft_set_plan(rounds * (CHECKS + count_locks + access_tracking));
 
 	run_phase(PHASE_POPULATE, 0);
 	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,

@@ -20,6 +20,7 @@
 #define LRU_GEN_DEBUGFS		"/sys/kernel/debug/lru_gen"
 #define LRU_GEN_ENABLED		"/sys/kernel/mm/lru_gen/enabled"
 #define LOCK_STAT		"/proc/lock_stat"
+#define FAST_FAULTS		"/sys/kernel/debug/kvm/pf_fast"
 
 /* The core, and the walker of page tables, in LRU_GEN_ENABLED. */
 #define LRU_GEN_CORE_AND_WALK	0x3
@@ -396,6 +397,21 @@ long aging_mmu_lock_acquisitions(void)
 	fclose(stat);
 
 	return found ? sum : -1;
+}
+
+long aging_fast_faults(void)
+{
+	long faults = -1;
+	FILE *stat;
+
+	stat = fopen(FAST_FAULTS, "r");
+	if (!stat)
+		return -1;
+	if (fscanf(stat, "%ld", &faults) != 1)
+		faults = -1;
+	fclose(stat);
+
+	return faults;
 }
 
 unsigned long aging_parse_positive(const char *arg)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Nested guests with nested paging, for tests of KVM's shadow MMU: L2 runs on a
- * page table (NPT) that L1 owns, and that KVM shadows.
+ * page table (NPT or EPT) that L1 owns, and that KVM shadows.
  *
- * L2 has L1's own page tables (CR3), and by the NPT the first GiB of L1's memory,
- * and the test's memory, as they are in L1.  So it may do what L1 can, ucalls
- * included: they exit from L2 to the host.
+ * L2 has L1's own page tables (CR3), and by the nested ones the first GiB of L1's
+ * memory, and the test's memory, as they are in L1.  So it may do what L1 can,
+ * ucalls included: they exit from L2 to the host.
  */
 #ifndef SELFTEST_KVM_NESTED_UTIL_H
 #define SELFTEST_KVM_NESTED_UTIL_H
@@ -15,23 +15,24 @@
 
 #include "kvm_util.h"
 #include "svm_util.h"
+#include "vmx.h"
 
-#define NPT_PRESENT	BIT_ULL(0)
-#define NPT_WRITABLE	BIT_ULL(1)
-#define NPT_USER	BIT_ULL(2)
-#define NPT_HUGE	BIT_ULL(7)
-#define NPT_ALL		(NPT_PRESENT | NPT_WRITABLE | NPT_USER)
-#define NPT_ENTRIES	512
+/*
+ * Bits of an entry: present, writable and user in the NPT; readable, writable and
+ * executable in the EPT.
+ */
+#define L2_WRITABLE	BIT_ULL(1)
+#define L2_ALL		(BIT_ULL(0) | L2_WRITABLE | BIT_ULL(2))
+#define L2_HUGE		BIT_ULL(7)
+#define L2_ENTRIES	512
 
-/* The NPT.  Addresses of tables are L1's virtual ones. */
+/* The nested page tables.  Addresses of tables are L1's virtual ones. */
 struct l2_map {
 	uint64_t root_gpa;
-	/* The test's memory: where it begins, and its pages of 4 KiB. */
-	uint64_t gpa;
-	uint64_t nr_pages;
-	bool huge;
+	/* What an entry that maps a page has besides its address. */
+	uint64_t page_bits;
 	/*
-	 * The entries of the directory that map the test's memory, NPT_ENTRIES pages
+	 * The entries of the directory that map the test's memory, L2_ENTRIES pages
 	 * each.  Unless huge, they point to leaf tables, which follow each other in
 	 * @leaves, and begin at the physical address @leaves_gpa.
 	 */
@@ -42,19 +43,39 @@ struct l2_map {
 
 /* One vCPU's L2. */
 struct l2 {
+	/* One of the two, by the vendor of the CPU. */
 	struct svm_test_data *svm;
+	struct vmx_pages *vmx;
 	uint64_t stack;
-	/* rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15; rax and rsp are in the VMCB. */
+	/*
+	 * rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15; rsp is in the VMCB or VMCS, and
+	 * rax in the VMCB, or here.
+	 */
 	uint64_t regs[14];
+	uint64_t rax;
+	/* Why VMLAUNCH or VMRESUME failed: not 0. */
+	uint64_t failed;
+	bool launched;
+	/* Of the last exit: as the CPU calls it, and the address of an L2_FAULT. */
+	uint64_t exit_code;
+	uint64_t fault_gpa;
+};
+
+enum l2_exit {
+	/* L2 called l2_call(), and will go on behind it. */
+	L2_CALL,
+	/* The nested page tables do not allow what L2 did; it will try again. */
+	L2_FAULT,
+	L2_OTHER,
 };
 
 /* NULL if there can be such guests, else the reason why not. */
 const char *l2_supported(void);
 
 /*
- * On the host, before the vCPUs run: build the NPT, for @nr_pages from @gpa on,
- * which is aligned to 1 GiB and not beyond 512 GiB; with @huge, in pages of 2 MiB.
- * @spare_tables are left over behind the leaf tables.
+ * On the host, before the vCPUs run: build the page tables, for @nr_pages from
+ * @gpa on, which is aligned to 1 GiB and not beyond 512 GiB; with @huge, in pages
+ * of 2 MiB.  Else, @spare_tables are left over behind the leaf tables.
  */
 void l2_map_create(struct kvm_vm *vm, struct l2_map *map, uint64_t gpa,
 		   uint64_t nr_pages, bool huge, uint64_t spare_tables);
@@ -65,7 +86,13 @@ void l2_create(struct kvm_vm *vm, struct l2 *l2);
 /* In L1: L2 will begin at @code, with @arg as its argument. */
 void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), uint64_t arg);
 
-/* In L1: enter L2; returns the exit code of the #VMEXIT that ended that. */
-uint64_t l2_run(struct l2 *l2);
+/* In L1: enter L2, and say why it came back. */
+enum l2_exit l2_run(struct l2 *l2);
+
+/* In L1: L2 is to see what has changed in the page tables, when it runs next. */
+void l2_flush(struct l2 *l2);
+
+/* In L2: let L1 in. */
+void l2_call(void);
 
 #endif

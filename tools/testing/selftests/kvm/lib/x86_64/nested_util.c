@@ -10,8 +10,24 @@
 
 #define L2_STACK_PAGES	2
 
+/* The first is always set; the second lets the host interrupt L2. */
+#define L2_RFLAGS	(BIT(1) | BIT(9))
+
+/* The memory type of an entry of the EPT that maps a page, and of an EPTP. */
+#define EPT_WRITE_BACK	(6ULL << 3)
+
+#define INVEPT_SINGLE	1
+
 const char *l2_supported(void)
 {
+	if (host_cpu_is_intel) {
+		if (!kvm_cpu_has(X86_FEATURE_VMX))
+			return "KVM has no nested VMX";
+		if (!kvm_cpu_has_ept())
+			return "KVM has no nested EPT for nested VMX";
+		return NULL;
+	}
+
 	if (!kvm_cpu_has(X86_FEATURE_SVM))
 		return "KVM has no nested SVM";
 	if (!kvm_cpu_has(X86_FEATURE_NPT))
@@ -34,118 +50,261 @@ static uint64_t *alloc_tables(struct kvm_vm *vm, uint64_t nr, vm_vaddr_t *gva, u
 void l2_map_create(struct kvm_vm *vm, struct l2_map *map, uint64_t gpa,
 		   uint64_t nr_pages, bool huge, uint64_t spare_tables)
 {
-	uint64_t nr_leaves = (nr_pages + NPT_ENTRIES - 1) / NPT_ENTRIES;
+	uint64_t nr_directory = (nr_pages + L2_ENTRIES - 1) / L2_ENTRIES;
 	uint64_t *root, *pointers, *low, *directory, *leaves;
 	uint64_t pointers_gpa, low_gpa, directory_gpa, i;
 	vm_vaddr_t gva;
 
-	TEST_ASSERT(gpa && gpa % SZ_1G == 0 && gpa / SZ_1G < NPT_ENTRIES &&
-		    nr_pages <= SZ_1G / PAGE_SIZE, "The NPT cannot map %lu pages at 0x%lx",
+	TEST_ASSERT(gpa && gpa % SZ_1G == 0 && gpa / SZ_1G < L2_ENTRIES &&
+		    nr_pages <= SZ_1G / PAGE_SIZE, "Nested paging cannot map %lu pages at 0x%lx",
 		    nr_pages, gpa);
 
-	map->gpa = gpa;
-	map->nr_pages = nr_pages;
-	map->huge = huge;
+	map->page_bits = L2_ALL | (host_cpu_is_intel ? EPT_WRITE_BACK : 0);
 
 	root = alloc_tables(vm, 1, &gva, &map->root_gpa);
 	pointers = alloc_tables(vm, 1, &gva, &pointers_gpa);
 	low = alloc_tables(vm, 1, &gva, &low_gpa);
 	directory = alloc_tables(vm, 1, &gva, &directory_gpa);
 	map->directory = (uint64_t *)gva;
-	leaves = alloc_tables(vm, nr_leaves + spare_tables, &gva, &map->leaves_gpa);
+
+	root[0] = pointers_gpa | L2_ALL;
+	pointers[0] = low_gpa | L2_ALL;
+	pointers[gpa / SZ_1G] = directory_gpa | L2_ALL;
+
+	for (i = 0; i < L2_ENTRIES; i++)
+		low[i] = i * SZ_2M | map->page_bits | L2_HUGE;
+
+	if (huge) {
+		for (i = 0; i < nr_directory; i++)
+			directory[i] = (gpa + i * SZ_2M) | map->page_bits | L2_HUGE;
+		return;
+	}
+
+	leaves = alloc_tables(vm, nr_directory + spare_tables, &gva, &map->leaves_gpa);
 	map->leaves = (uint64_t *)gva;
-
-	root[0] = pointers_gpa | NPT_ALL;
-	pointers[0] = low_gpa | NPT_ALL;
-	pointers[gpa / SZ_1G] = directory_gpa | NPT_ALL;
-
-	for (i = 0; i < NPT_ENTRIES; i++)
-		low[i] = i * SZ_2M | NPT_ALL | NPT_HUGE;
-
-	for (i = 0; i < nr_leaves; i++)
-		directory[i] = huge ? (gpa + i * SZ_2M) | NPT_ALL | NPT_HUGE :
-				      (map->leaves_gpa + i * PAGE_SIZE) | NPT_ALL;
-
+	for (i = 0; i < nr_directory; i++)
+		directory[i] = (map->leaves_gpa + i * PAGE_SIZE) | L2_ALL;
 	for (i = 0; i < nr_pages; i++)
-		leaves[i] = (gpa + i * PAGE_SIZE) | NPT_ALL;
+		leaves[i] = (gpa + i * PAGE_SIZE) | map->page_bits;
 }
 
 void l2_create(struct kvm_vm *vm, struct l2 *l2)
 {
-	vm_vaddr_t svm_gva;
+	vm_vaddr_t gva;
 
-	vcpu_alloc_svm(vm, &svm_gva);
-	l2->svm = (struct svm_test_data *)svm_gva;
+	if (host_cpu_is_intel) {
+		vcpu_alloc_vmx(vm, &gva);
+		l2->vmx = (struct vmx_pages *)gva;
+	} else {
+		vcpu_alloc_svm(vm, &gva);
+		l2->svm = (struct svm_test_data *)gva;
+	}
 	l2->stack = vm_vaddr_alloc_pages(vm, L2_STACK_PAGES) + L2_STACK_PAGES * PAGE_SIZE;
 }
 
 void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), uint64_t arg)
 {
-	struct vmcb *vmcb = l2->svm->vmcb;
-
 	/* As after a call: aligned to 16 but for the return address. */
-	generic_svm_setup(l2->svm, code, (void *)(l2->stack - 8));
-	vmcb->save.rflags = 2;
-	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	vmcb->control.nested_cr3 = map->root_gpa;
+	void *rsp = (void *)(l2->stack - 8);
+	struct vmcb *vmcb;
+
+	/*
+	 * Who waits for another vCPU has to let the host run that one, and Bochs lets
+	 * it interrupt no guest that has interrupts off.  There are none for L1.
+	 */
+	asm volatile ("sti");
+
 	memset(l2->regs, 0, sizeof(l2->regs));
 	l2->regs[4] = arg;
+	l2->launched = false;
+
+	if (host_cpu_is_intel) {
+		GUEST_ASSERT(prepare_for_vmx_operation(l2->vmx));
+		GUEST_ASSERT(load_vmcs(l2->vmx));
+		l2->vmx->eptp_gpa = map->root_gpa;
+		prepare_vmcs(l2->vmx, code, rsp);
+		GUEST_ASSERT(!vmwrite(GUEST_RFLAGS, L2_RFLAGS));
+		return;
+	}
+
+	vmcb = l2->svm->vmcb;
+	generic_svm_setup(l2->svm, code, rsp);
+	vmcb->save.rflags = L2_RFLAGS;
+	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+	vmcb->control.nested_cr3 = map->root_gpa;
 }
 
 /*
- * Not run_guest(), which keeps L2's registers in globals, for one vCPU.  #VMEXIT
- * gives back L1's rax and rsp; all else is L2's then.
+ * To L2 and back, not as svm_util.h and vmx.h do it: they keep L2's registers in
+ * globals, for one vCPU, or not at all.  While L2 runs, the address of the
+ * registers is on top of the stack, which is aligned as before.
+ *
+ * The compiler may use the 128 bytes below the stack.
  */
-uint64_t l2_run(struct l2 *l2)
+#define SAVE_L1				\
+	"lea -128(%%rsp), %%rsp\n\t"	\
+	"push %%rbp\n\t"		\
+	"push %%rbx\n\t"		\
+	"push %[regs]\n\t"
+
+#define LOAD_L2				\
+	"mov %[regs], %%r15\n\t"	\
+	"mov 0x00(%%r15), %%rbx\n\t"	\
+	"mov 0x08(%%r15), %%rcx\n\t"	\
+	"mov 0x10(%%r15), %%rdx\n\t"	\
+	"mov 0x18(%%r15), %%rsi\n\t"	\
+	"mov 0x20(%%r15), %%rdi\n\t"	\
+	"mov 0x28(%%r15), %%rbp\n\t"	\
+	"mov 0x30(%%r15), %%r8\n\t"	\
+	"mov 0x38(%%r15), %%r9\n\t"	\
+	"mov 0x40(%%r15), %%r10\n\t"	\
+	"mov 0x48(%%r15), %%r11\n\t"	\
+	"mov 0x50(%%r15), %%r12\n\t"	\
+	"mov 0x58(%%r15), %%r13\n\t"	\
+	"mov 0x60(%%r15), %%r14\n\t"
+
+/* Leaves the address of the registers in r15. */
+#define SAVE_L2				\
+	"xchg %%r15, (%%rsp)\n\t"	\
+	"mov %%rbx, 0x00(%%r15)\n\t"	\
+	"mov %%rcx, 0x08(%%r15)\n\t"	\
+	"mov %%rdx, 0x10(%%r15)\n\t"	\
+	"mov %%rsi, 0x18(%%r15)\n\t"	\
+	"mov %%rdi, 0x20(%%r15)\n\t"	\
+	"mov %%rbp, 0x28(%%r15)\n\t"	\
+	"mov %%r8,  0x30(%%r15)\n\t"	\
+	"mov %%r9,  0x38(%%r15)\n\t"	\
+	"mov %%r10, 0x40(%%r15)\n\t"	\
+	"mov %%r11, 0x48(%%r15)\n\t"	\
+	"mov %%r12, 0x50(%%r15)\n\t"	\
+	"mov %%r13, 0x58(%%r15)\n\t"	\
+	"mov %%r14, 0x60(%%r15)\n\t"	\
+	"pop 0x68(%%r15)\n\t"
+
+#define LOAD_L1				\
+	"pop %%rbx\n\t"			\
+	"pop %%rbp\n\t"			\
+	"lea 128(%%rsp), %%rsp\n\t"
+
+/* #VMEXIT gives back L1's rax and rsp; all else is L2's then. */
+static void svm_run_l2(struct l2 *l2)
 {
 	uint64_t vmcb_gpa = l2->svm->vmcb_gpa;
 	uint64_t *regs = l2->regs;
 
-	/* The compiler may use the 128 bytes below the stack. */
-	asm volatile ("lea -128(%%rsp), %%rsp\n\t"
-		      "push %%rbp\n\t"
-		      "push %%rbx\n\t"
-		      "push %[regs]\n\t"
+	asm volatile (SAVE_L1
 		      "vmload %%rax\n\t"
-		      "mov %[regs], %%r15\n\t"
-		      "mov 0x00(%%r15), %%rbx\n\t"
-		      "mov 0x08(%%r15), %%rcx\n\t"
-		      "mov 0x10(%%r15), %%rdx\n\t"
-		      "mov 0x18(%%r15), %%rsi\n\t"
-		      "mov 0x20(%%r15), %%rdi\n\t"
-		      "mov 0x28(%%r15), %%rbp\n\t"
-		      "mov 0x30(%%r15), %%r8\n\t"
-		      "mov 0x38(%%r15), %%r9\n\t"
-		      "mov 0x40(%%r15), %%r10\n\t"
-		      "mov 0x48(%%r15), %%r11\n\t"
-		      "mov 0x50(%%r15), %%r12\n\t"
-		      "mov 0x58(%%r15), %%r13\n\t"
-		      "mov 0x60(%%r15), %%r14\n\t"
+		      LOAD_L2
 		      "mov 0x68(%%r15), %%r15\n\t"
 		      "vmrun %%rax\n\t"
 		      "vmsave %%rax\n\t"
-		      "xchg %%r15, (%%rsp)\n\t"
-		      "mov %%rbx, 0x00(%%r15)\n\t"
-		      "mov %%rcx, 0x08(%%r15)\n\t"
-		      "mov %%rdx, 0x10(%%r15)\n\t"
-		      "mov %%rsi, 0x18(%%r15)\n\t"
-		      "mov %%rdi, 0x20(%%r15)\n\t"
-		      "mov %%rbp, 0x28(%%r15)\n\t"
-		      "mov %%r8,  0x30(%%r15)\n\t"
-		      "mov %%r9,  0x38(%%r15)\n\t"
-		      "mov %%r10, 0x40(%%r15)\n\t"
-		      "mov %%r11, 0x48(%%r15)\n\t"
-		      "mov %%r12, 0x50(%%r15)\n\t"
-		      "mov %%r13, 0x58(%%r15)\n\t"
-		      "mov %%r14, 0x60(%%r15)\n\t"
-		      "pop 0x68(%%r15)\n\t"
-		      "pop %%rbx\n\t"
-		      "pop %%rbp\n\t"
-		      "lea 128(%%rsp), %%rsp\n\t"
+		      SAVE_L2
+		      LOAD_L1
 		      : [regs] "+D" (regs), "+a" (vmcb_gpa)
 		      :
 		      : "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
 			"r15", "memory", "cc");
+}
 
-	return l2->svm->vmcb->control.exit_code;
+/* A VM exit gives back L1's rsp; all else is L2's then. */
+static void vmx_run_l2(struct l2 *l2)
+{
+	uint64_t *regs = l2->regs;
+
+	/* mov leaves alone what cmpb says. */
+	asm volatile (SAVE_L1
+		      "mov %[host_rsp], %%rax\n\t"
+		      "vmwrite %%rsp, %%rax\n\t"
+		      "mov %[host_rip], %%rax\n\t"
+		      "lea 2f(%%rip), %%rbx\n\t"
+		      "vmwrite %%rbx, %%rax\n\t"
+		      "movq $0, %c[failed](%[regs])\n\t"
+		      "cmpb $0, %c[launched](%[regs])\n\t"
+		      LOAD_L2
+		      "mov %c[rax](%%r15), %%rax\n\t"
+		      "mov 0x68(%%r15), %%r15\n\t"
+		      "jne 1f\n\t"
+		      "vmlaunch\n\t"
+		      "jmp 3f\n\t"
+		      "1: vmresume\n\t"
+		      "3: mov (%%rsp), %%r15\n\t"
+		      "incq %c[failed](%%r15)\n\t"
+		      "2:\n\t"
+		      SAVE_L2
+		      "mov %%rax, %c[rax](%%r15)\n\t"
+		      LOAD_L1
+		      : [regs] "+D" (regs)
+		      : [host_rsp] "i" (HOST_RSP), [host_rip] "i" (HOST_RIP),
+			[rax] "i" (offsetof(struct l2, rax) - offsetof(struct l2, regs)),
+			[failed] "i" (offsetof(struct l2, failed) - offsetof(struct l2, regs)),
+			[launched] "i" (offsetof(struct l2, launched) - offsetof(struct l2, regs))
+		      : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13",
+			"r14", "r15", "memory", "cc");
+
+	GUEST_ASSERT(!l2->failed);
+	l2->launched = true;
+}
+
+enum l2_exit l2_run(struct l2 *l2)
+{
+	struct vmcb *vmcb;
+
+	if (host_cpu_is_intel) {
+		vmx_run_l2(l2);
+		l2->exit_code = vmreadz(VM_EXIT_REASON);
+		switch (l2->exit_code) {
+		case EXIT_REASON_VMCALL:
+			vmwrite(GUEST_RIP, vmreadz(GUEST_RIP) + vmreadz(VM_EXIT_INSTRUCTION_LEN));
+			return L2_CALL;
+		case EXIT_REASON_EPT_VIOLATION:
+			l2->fault_gpa = vmreadz(GUEST_PHYSICAL_ADDRESS);
+			return L2_FAULT;
+		}
+		return L2_OTHER;
+	}
+
+	svm_run_l2(l2);
+	vmcb = l2->svm->vmcb;
+	l2->exit_code = vmcb->control.exit_code;
+	/* Once is enough. */
+	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	switch (l2->exit_code) {
+	case SVM_EXIT_VMMCALL:
+		vmcb->save.rip += 3;
+		return L2_CALL;
+	case SVM_EXIT_NPF:
+		l2->fault_gpa = vmcb->control.exit_info_2;
+		return L2_FAULT;
+	}
+	return L2_OTHER;
+}
+
+void l2_flush(struct l2 *l2)
+{
+	struct {
+		uint64_t eptp;
+		uint64_t reserved;
+	} operand = {};
+	bool failed;
+
+	if (!host_cpu_is_intel) {
+		l2->svm->vmcb->control.tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+		return;
+	}
+
+	operand.eptp = vmreadz(EPT_POINTER);
+	asm volatile ("invept %[operand], %[type]\n\t"
+		      "setna %[failed]"
+		      : [failed] "=qm" (failed)
+		      : [operand] "m" (operand), [type] "r" ((uint64_t)INVEPT_SINGLE)
+		      : "memory", "cc");
+	GUEST_ASSERT(!failed);
+}
+
+void l2_call(void)
+{
+	if (host_cpu_is_intel)
+		vmcall();
+	else
+		vmmcall();
 }
