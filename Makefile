@@ -7,7 +7,7 @@
 	mutants lint deps clean inputs
 MAKEFLAGS += --no-print-directory
 
-export KVER KSRC KIMG DESTDIR CONFIG
+export ALL KVER KSRC KIMG DESTDIR CONFIG
 
 help:
 	@echo 'kvm-lockless-mmu: the x86 KVM MMU without mmu_lock where a host is busy'
@@ -15,7 +15,8 @@ help:
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
 	@echo '                          MMU=shadow with guests that are shadowed, HOST=intel on an Intel host'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
-	@echo '                          T="age*" runs just those of tests/vm/tests.cfg'
+	@echo '                          T="age*" runs just those of tests/vm/tests.cfg; ALL=1 also what'
+	@echo '                          passed before and has not changed'
 	@echo '  make series             out/6.12/*.patch and out/6.12.mbox, for git am'
 	@echo '  make apply TREE=DIR     git am onto a kernel tree'
 	@echo '  make modules            kvm.ko, kvm-amd.ko, kvm-intel.ko in build/modules/patched'

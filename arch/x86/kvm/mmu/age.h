@@ -74,6 +74,7 @@ static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stat
 {
 	u64 new_spte = age_spte(old_spte);
 
+	/* Proves little for a PTE, whose owner has it mapped under RCU. */
 	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !kvm_rmap_lock_held(),
 			 "Nothing keeps the page table");
 	KVM_MMU_WARN_ON(!is_shadow_present_pte(old_spte));

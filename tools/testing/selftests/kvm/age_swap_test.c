@@ -196,11 +196,11 @@ static void run_case(const char *steps)
 	left += swap_all_out();
 	swap_all_in(&wrong);
 	if (left || wrong || clean < job.nr_pages)
-		ksft_print_msg("%s: %lu of %lu pages came in clean, %lu not out in time, %lu wrong\n",
+		ksft_print_msg("%s: %lu of %lu pages came clean, %lu not out in time, %lu wrong\n",
 			       steps, clean, job.nr_pages, left, wrong);
 	/* A few pages may be held by others; none may be wrong. */
 	ksft_test_result(!wrong && clean >= job.nr_pages / 2 && left <= job.nr_pages / 2,
-			 "%s\n", steps);
+			 "%s%s\n", nested ? "nested_" : "", steps);
 
 	/* One failure is not to fail the cases that follow. */
 	if (wrong)
@@ -243,6 +243,7 @@ int main(int argc, char *argv[])
 {
 	bool want_idle = false, want_lru = false;
 	const char *const *list = cases;
+	uint64_t wrong;
 	int i, opt, nr = ARRAY_SIZE(cases);
 	const char *why;
 
@@ -297,6 +298,10 @@ int main(int argc, char *argv[])
 	TEST_ASSERT(pfns, "Out of memory");
 
 	create_vm();
+	/* Nobody but the host has touched them. */
+	swap_all_out();
+	__TEST_REQUIRE(swap_all_in(&wrong) >= job.nr_pages / 2,
+		       "What is swapped in does not stay on swap: it is a RAM disk, or near full");
 	ksft_print_msg("%lu pages of %s, aged through %s\n", job.nr_pages,
 		       nested ? "a nested guest" : "a guest", with_idle ? "page_idle" : "MGLRU");
 	ksft_set_plan(nr);

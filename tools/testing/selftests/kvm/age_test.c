@@ -482,6 +482,8 @@ int main(int argc, char *argv[])
 	/* Faults of nested guests take mmu_lock. */
 	access_tracking = want_idle && !nested && host_cpu_is_intel &&
 			  get_kvm_intel_param_bool("ept") && !get_kvm_intel_param_bool("eptad");
+	__TEST_REQUIRE(!access_tracking || aging_fast_faults() >= 0,
+		       "No pf_fast in debugfs");
 	ksft_set_plan(rounds * (CHECKS + count_locks + access_tracking));
 
 	run_phase(PHASE_POPULATE, 0);

@@ -112,8 +112,8 @@ unsigned long aging_parse_positive(const char *arg);
 long aging_mmu_lock_acquisitions(void);
 
 /*
- * How many faults of all VMs since boot KVM has fixed without mmu_lock.  Returns -1
- * if debugfs does not say so.
+ * How many faults KVM has fixed without mmu_lock, of all VMs that there are now.
+ * Returns -1 if debugfs does not say so.
  */
 long aging_fast_faults(void);
 

@@ -5,7 +5,8 @@
  *
  * L2 has L1's own page tables (CR3), and by the nested ones the first GiB of L1's
  * memory, and the test's memory, as they are in L1.  So it may do what L1 can,
- * ucalls included: they exit from L2 to the host.
+ * ucalls included: they exit from L2 to the host.  Of the registers, XMM and the
+ * like are not kept apart: L1 may change them when L2 did not call it.
  */
 #ifndef SELFTEST_KVM_NESTED_UTIL_H
 #define SELFTEST_KVM_NESTED_UTIL_H
@@ -53,7 +54,7 @@ struct l2 {
 	 */
 	uint64_t regs[14];
 	uint64_t rax;
-	/* Why VMLAUNCH or VMRESUME failed: not 0. */
+	/* How often VMLAUNCH or VMRESUME failed, at the last l2_run(). */
 	uint64_t failed;
 	bool launched;
 	/* Of the last exit: as the CPU calls it, and the address of an L2_FAULT. */

@@ -13,7 +13,7 @@
 /* The first is always set; the second lets the host interrupt L2. */
 #define L2_RFLAGS	(BIT(1) | BIT(9))
 
-/* The memory type of an entry of the EPT that maps a page, and of an EPTP. */
+/* The memory type of an entry of the EPT that maps a page. */
 #define EPT_WRITE_BACK	(6ULL << 3)
 
 #define INVEPT_SINGLE	1
@@ -102,20 +102,26 @@ void l2_create(struct kvm_vm *vm, struct l2 *l2)
 	l2->stack = vm_vaddr_alloc_pages(vm, L2_STACK_PAGES) + L2_STACK_PAGES * PAGE_SIZE;
 }
 
+/*
+ * Who waits for another vCPU has to let the host run that one, and Bochs lets it
+ * interrupt no guest that has interrupts off.  There are none for L1.
+ */
+static void let_host_in(void)
+{
+	asm volatile ("sti");
+}
+
 void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), uint64_t arg)
 {
 	/* As after a call: aligned to 16 but for the return address. */
 	void *rsp = (void *)(l2->stack - 8);
 	struct vmcb *vmcb;
 
-	/*
-	 * Who waits for another vCPU has to let the host run that one, and Bochs lets
-	 * it interrupt no guest that has interrupts off.  There are none for L1.
-	 */
-	asm volatile ("sti");
+	let_host_in();
 
 	memset(l2->regs, 0, sizeof(l2->regs));
 	l2->regs[4] = arg;
+	l2->rax = 0;
 	l2->launched = false;
 
 	if (host_cpu_is_intel) {
@@ -137,7 +143,7 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 /*
  * To L2 and back, not as svm_util.h and vmx.h do it: they keep L2's registers in
  * globals, for one vCPU, or not at all.  While L2 runs, the address of the
- * registers is on top of the stack, which is aligned as before.
+ * registers is on top of the stack.
  *
  * The compiler may use the 128 bytes below the stack.
  */
@@ -206,7 +212,7 @@ static void svm_run_l2(struct l2 *l2)
 			"r15", "memory", "cc");
 }
 
-/* A VM exit gives back L1's rsp; all else is L2's then. */
+/* A VM exit gives back L1's rsp, and turns interrupts off; all else is L2's then. */
 static void vmx_run_l2(struct l2 *l2)
 {
 	uint64_t *regs = l2->regs;
@@ -241,6 +247,7 @@ static void vmx_run_l2(struct l2 *l2)
 		      : "rax", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11", "r12", "r13",
 			"r14", "r15", "memory", "cc");
 
+	let_host_in();
 	GUEST_ASSERT(!l2->failed);
 	l2->launched = true;
 }
