@@ -19,11 +19,15 @@ DEFINE_PER_CPU(struct kvm_age_stats, kvm_age_stats);
  */
 typedef bool (*kvm_age_handler_t)(struct kvm *kvm, struct kvm_gfn_range *range);
 
-/* Inlined, so that the handler is called directly. */
+/*
+ * Calls the handler, or kvm_age_gfn_bitmap() if there is a bitmap for [start, end)
+ * instead.  Inlined, so that either is called directly.
+ */
 static __always_inline bool kvm_age_gfn_ranges(struct kvm *kvm,
 					       unsigned long start,
 					       unsigned long end,
-					       kvm_age_handler_t handler)
+					       kvm_age_handler_t handler,
+					       struct kvm_age_bitmap *bitmap)
 {
 	struct kvm_gfn_range range = {
 		.attr_filter = KVM_FILTER_SHARED,
@@ -59,7 +63,15 @@ static __always_inline bool kvm_age_gfn_ranges(struct kvm *kvm,
 			range.slot = slot;
 			range.start = hva_to_gfn_memslot(first, slot);
 			range.end = hva_to_gfn_memslot(last, slot) + 1;
-			young |= handler(kvm, &range);
+
+			if (!bitmap) {
+				young |= handler(kvm, &range);
+				continue;
+			}
+
+			/* Memslots are page-aligned, as the range is. */
+			bitmap->first = ((end - first) >> PAGE_SHIFT) - 1;
+			kvm_age_gfn_bitmap(kvm, &range, bitmap);
 		}
 	}
 
@@ -91,7 +103,7 @@ static __always_inline bool kvm_age_gfn_ranges(struct kvm *kvm,
  */
 bool kvm_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long end)
 {
-	return kvm_age_gfn_ranges(kvm, start, end, kvm_age_gfn);
+	return kvm_age_gfn_ranges(kvm, start, end, kvm_age_gfn, NULL);
 }
 
 /**
@@ -108,7 +120,34 @@ bool kvm_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long end)
  */
 bool kvm_test_age_hva_range(struct kvm *kvm, unsigned long start, unsigned long end)
 {
-	return kvm_age_gfn_ranges(kvm, start, end, kvm_test_age_gfn);
+	return kvm_age_gfn_ranges(kvm, start, end, kvm_test_age_gfn, NULL);
+}
+
+/**
+ * kvm_age_hva_bitmap - make some of the guest memory behind a range of addresses old
+ * @kvm: the VM
+ * @start: first host virtual address, in bytes, page-aligned
+ * @end: last host virtual address plus one, page-aligned
+ * @clear: which pages to make old, a bit for each; that of an address is
+ *	   (@end - address) / PAGE_SIZE - 1
+ * @young: where the bits of the young ones are set, and no bit cleared
+ *
+ * Tests all pages of [@start, @end), and ages those in @clear, in one go.  A gfn that
+ * several memslots or address spaces map is young if it is in any of them, and is
+ * made old in all of them.
+ *
+ * Context: as kvm_age_hva_range(), under the contract of
+ * mmu_notifier_ops.test_clear_young().
+ */
+void kvm_age_hva_bitmap(struct kvm *kvm, unsigned long start, unsigned long end,
+			const unsigned long *clear, unsigned long *young)
+{
+	struct kvm_age_bitmap bitmap = { .clear = clear, .young = young };
+
+	if (WARN_ON_ONCE(!PAGE_ALIGNED(start | end)))
+		return;
+
+	kvm_age_gfn_ranges(kvm, start, end, NULL, &bitmap);
 }
 
 /**
@@ -129,6 +168,7 @@ struct kvm_age_stats kvm_age_stats_sum(void)
 		sum.young += READ_ONCE(stats->young);
 		sum.aged += READ_ONCE(stats->aged);
 		sum.lost += READ_ONCE(stats->lost);
+		sum.ranges += READ_ONCE(stats->ranges);
 	}
 
 	return sum;
@@ -142,6 +182,7 @@ static int kvm_age_stats_show(struct seq_file *m, void *unused)
 	seq_printf(m, "young %lu\n", sum.young);
 	seq_printf(m, "aged %lu\n", sum.aged);
 	seq_printf(m, "lost %lu\n", sum.lost);
+	seq_printf(m, "ranges %lu\n", sum.ranges);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(kvm_age_stats);

@@ -6,6 +6,8 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bitmap.h>
+#include <linux/find.h>
 #include <linux/minmax.h>
 #include <linux/percpu.h>
 #include <linux/rculist.h>
@@ -21,21 +23,138 @@
 /* Nobody may hold mmu_lock for what is here, so the generic walk must not. */
 static_assert(IS_ENABLED(CONFIG_KVM_AGE_WITHOUT_LOCK));
 
-#ifdef CONFIG_X86_64
+/* What is done with the young SPTEs of a range. */
+struct age_op {
+	/* Make none of them old. */
+	bool test_only;
+	/* Or those of some pages, and say which pages are young; may be NULL. */
+	const struct kvm_age_bitmap *bitmap;
+};
+
 /*
- * Age or test the leaves of one root that map the gfns [start, end).  A huge
- * SPTE counts even if only a part of it is in the range.
+ * The SPTE of the gfns [start, end) of the range is young: note that.  Returns true if
+ * it is to be made old.
+ */
+static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
+					    const struct age_op *op, gfn_t start, gfn_t end)
+{
+	const struct kvm_age_bitmap *bitmap = op->bitmap;
+	unsigned long first, last;
+
+	if (!bitmap)
+		return !op->test_only;
+
+	/* The bits go down while the gfns go up. */
+	first = bitmap->first - (end - 1 - range->start);
+	last = bitmap->first - (start - range->start);
+
+	bitmap_set(bitmap->young, first, last - first + 1);
+	return find_next_bit(bitmap->clear, last + 1, first) <= last;
+}
+
+#ifdef CONFIG_X86_64
+/* Age or test one SPTE of the TDP MMU, which may map more than the range. */
+static __always_inline bool tdp_age_spte(u64 *sptep, u64 spte, int level, gfn_t gfn,
+					 const struct kvm_gfn_range *range,
+					 const struct age_op *op,
+					 struct kvm_age_stats *stats)
+{
+	gfn_t base = gfn_round_for_level(gfn, level);
+	gfn_t end = min(base + KVM_PAGES_PER_HPAGE(level), range->end);
+
+	/* Frozen and MMIO SPTEs are not shadow-present. */
+	if (!is_shadow_present_pte(spte))
+		return false;
+
+	stats->scanned++;
+	if (!is_accessed_spte(spte))
+		return false;
+
+	stats->young++;
+	if (age_found_young(range, op, gfn, end) && age_leaf(sptep, spte, stats) &&
+	    trace_kvm_tdp_mmu_spte_changed_enabled())
+		trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, base, level, spte,
+					       age_spte(spte));
+	return true;
+}
+
+/*
+ * Test the SPTEs from *@sptep, of @gfn, on, up to the end of the page table or to @end,
+ * and age those in the bitmap.  Returns the gfn where it ended.
  *
- * Most ranges are a single page, so the walk goes straight down to the last
- * level, and on to the end of that page table.  It starts again at the root for
- * the next one.
+ * That is what tdp_age_spte() does for each of them, but for the tracepoint, and most
+ * of what it costs to age a page table of the host.  Hence a loop with little in it,
+ * over a word of the bitmaps at a time.
+ */
+static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
+			   const struct kvm_gfn_range *range,
+			   const struct kvm_age_bitmap *bitmap, struct kvm_age_stats *stats)
+{
+	gfn_t table_end = gfn_round_for_level(gfn, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
+	const u64 accessed = shadow_accessed_mask;
+
+	end = min(end, table_end);
+
+	while (gfn < end) {
+		/* The bits go down while the gfns go up. */
+		unsigned long bit = bitmap->first - (gfn - range->start);
+		gfn_t n = min(end - gfn, (gfn_t)bit % BITS_PER_LONG + 1);
+		unsigned long clear = bitmap->clear[BIT_WORD(bit)];
+		unsigned long mask = BIT_MASK(bit), young = 0;
+		u64 *stop = sptep + n;
+
+		for (; sptep < stop; sptep++, mask >>= 1) {
+			/* Once, as what is checked must be what the cmpxchg expects. */
+			u64 spte = READ_ONCE(*sptep);
+			u64 old;
+
+			if (!is_shadow_present_pte(spte))
+				continue;
+
+			stats->scanned++;
+			/*
+			 * What is_accessed_spte() and age_spte() do with A/D bits.
+			 * If there is no Accessed bit, no SPTE of the TDP MMU has
+			 * them enabled.
+			 */
+			if (likely(spte_ad_enabled(spte))) {
+				old = spte & ~accessed;
+				if (old == spte)
+					continue;
+			} else {
+				if (!is_accessed_spte(spte))
+					continue;
+				old = age_spte(spte);
+			}
+
+			young |= mask;
+			if (clear & mask)
+				__age_leaf(sptep, spte, old, stats);
+		}
+
+		bitmap->young[BIT_WORD(bit)] |= young;
+		stats->young += hweight_long(young);
+		gfn += n;
+	}
+
+	return end;
+}
+
+/*
+ * Age or test the leaves of one root that map the gfns of the range, up to @end.  A
+ * huge SPTE counts even if only a part of it is in the range.
+ *
+ * Most ranges are a single page, or a page table of the host, so the walk goes
+ * straight down to the last level, and on to the end of that page table.  It starts
+ * again at the root for the next one.
  */
 static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_level,
-					 int as_id, gfn_t start, gfn_t end,
-					 bool test_only, struct kvm_age_stats *stats)
+					 gfn_t end, const struct kvm_gfn_range *range,
+					 const struct age_op *op,
+					 struct kvm_age_stats *stats)
 {
+	gfn_t gfn = range->start;
 	bool young = false;
-	gfn_t gfn = start;
 
 	while (gfn < end) {
 		/* Freed, as all below it, a grace period after it was unlinked. */
@@ -62,27 +181,22 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 			level--;
 		}
 
+		/* Its neighbours may be page tables. */
+		if (level > PG_LEVEL_4K) {
+			young |= tdp_age_spte(sptep, spte, level, gfn, range, op, stats);
+			gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
+			continue;
+		}
+
+		if (op->bitmap && !trace_kvm_tdp_mmu_spte_changed_enabled()) {
+			gfn = tdp_age_table(sptep, gfn, end, range, op->bitmap, stats);
+			continue;
+		}
+
 		for (;;) {
-			gfn_t base = gfn_round_for_level(gfn, level);
-
-			/* Frozen and MMIO SPTEs are not shadow-present. */
-			if (is_shadow_present_pte(spte)) {
-				stats->scanned++;
-				if (is_accessed_spte(spte)) {
-					young = true;
-					stats->young++;
-					if (!test_only && age_leaf(sptep, spte, stats) &&
-					    trace_kvm_tdp_mmu_spte_changed_enabled())
-						trace_kvm_tdp_mmu_spte_changed(as_id, base,
-									       level, spte,
-									       age_spte(spte));
-				}
-			}
-
-			gfn = base + KVM_PAGES_PER_HPAGE(level);
-			/* Neighbours on other levels may be page tables. */
-			if (level > PG_LEVEL_4K || gfn >= end ||
-			    !SPTE_INDEX(gfn << PAGE_SHIFT, level))
+			young |= tdp_age_spte(sptep, spte, PG_LEVEL_4K, gfn, range, op, stats);
+			gfn++;
+			if (gfn >= end || !SPTE_INDEX(gfn << PAGE_SHIFT, PG_LEVEL_4K))
 				break;
 			spte = READ_ONCE(*++sptep);
 		}
@@ -99,8 +213,8 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
  * pages, young, into a valid root as soon as it has loaded one.
  */
 static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
-					      struct kvm_gfn_range *range,
-					      bool test_only,
+					      const struct kvm_gfn_range *range,
+					      const struct age_op *op,
 					      struct kvm_age_stats *stats)
 {
 	const int as_id = range->slot->as_id;
@@ -125,8 +239,7 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 
 		/* A root with fewer levels than the others maps fewer gfns. */
 		end = min_t(gfn_t, range->end, KVM_PAGES_PER_HPAGE(role.level + 1));
-		young |= tdp_age_root(root, role.level, as_id, range->start, end,
-				      test_only, stats);
+		young |= tdp_age_root(root, role.level, end, range, op, stats);
 	}
 
 	rcu_read_unlock();
@@ -134,20 +247,23 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 	return young;
 }
 #else
-static bool tdp_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
-			      bool test_only, struct kvm_age_stats *stats)
+static bool tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range,
+			      const struct age_op *op, struct kvm_age_stats *stats)
 {
 	return false;
 }
 #endif
 
 /*
- * Age or test the SPTEs of one rmap.  While it is locked, its SPTEs cannot be
- * removed from it, so their shadow pages cannot be freed, nor the SPTEs be used for
- * another gfn.  They can be zapped: drop_spte() clears before it removes.
+ * Age or test the SPTEs of one rmap, which map the gfns [start, end) of the range, or
+ * more.  While it is locked, its SPTEs cannot be removed from it, so their shadow pages
+ * cannot be freed, nor the SPTEs be used for another gfn.  They can be zapped:
+ * drop_spte() clears before it removes.
  */
-static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
-		     struct kvm_age_stats *stats)
+static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t start, gfn_t end,
+				     const struct kvm_gfn_range *range,
+				     const struct age_op *op,
+				     struct kvm_age_stats *stats)
 {
 	/* Empty or locked: what is in the head by now is not ours to look at. */
 	unsigned long list = kvm_rmap_lock(rmap_head);
@@ -170,7 +286,8 @@ static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
 
 		young = true;
 		stats->young++;
-		if (test_only)
+		/* The other SPTEs of this rmap get the same answer. */
+		if (!age_found_young(range, op, start, end))
 			break;
 
 		age_leaf(sptep, spte, stats);
@@ -186,8 +303,10 @@ static bool rmap_age(struct kvm_rmap_head *rmap_head, bool test_only,
  * that has any gfn of the range, which of the upper levels may be two for a range
  * of two gfns.
  */
-static bool rmap_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
-			       bool test_only, struct kvm_age_stats *stats)
+static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
+					       const struct kvm_gfn_range *range,
+					       const struct age_op *op,
+					       struct kvm_age_stats *stats)
 {
 	const struct kvm_memory_slot *slot = range->slot;
 	bool young = false;
@@ -214,11 +333,13 @@ static bool rmap_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
 
 	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		struct kvm_rmap_head *rmap_head = gfn_to_rmap(range->start, level, slot);
-		struct kvm_rmap_head *last = gfn_to_rmap(range->end - 1, level, slot);
+		gfn_t gfn, next;
 
-		for (; rmap_head <= last; rmap_head++) {
-			young |= rmap_age(rmap_head, test_only, stats);
-			if (young && test_only)
+		for (gfn = range->start; gfn < range->end; gfn = next, rmap_head++) {
+			next = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
+			young |= rmap_age(rmap_head, gfn, min(next, range->end), range, op,
+					  stats);
+			if (young && op->test_only)
 				return true;
 		}
 	}
@@ -227,7 +348,8 @@ static bool rmap_age_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range,
 }
 
 static __always_inline bool age_gfn_range(struct kvm *kvm,
-					  struct kvm_gfn_range *range, bool test_only)
+					  const struct kvm_gfn_range *range,
+					  const struct age_op op)
 {
 	struct kvm_age_stats stats = {};
 	bool young;
@@ -235,22 +357,23 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
 	/* For range->slot. */
 	lockdep_assert(srcu_read_lock_held(&kvm->srcu));
 
-	young = tdp_age_gfn_range(kvm, range, test_only, &stats);
-	if (!young || !test_only)
-		young |= rmap_age_gfn_range(kvm, range, test_only, &stats);
+	young = tdp_age_gfn_range(kvm, range, &op, &stats);
+	if (!young || !op.test_only)
+		young |= rmap_age_gfn_range(kvm, range, &op, &stats);
 
 	if (!stats.scanned)
 		return false;
 
+	this_cpu_inc(kvm_age_stats.ranges);
 	this_cpu_add(kvm_age_stats.scanned, stats.scanned);
-	if (young)
+	if (stats.young)
 		this_cpu_add(kvm_age_stats.young, stats.young);
 	if (stats.aged)
 		this_cpu_add(kvm_age_stats.aged, stats.aged);
 	if (stats.lost)
 		this_cpu_add(kvm_age_stats.lost, stats.lost);
 
-	trace_kvm_mmu_age(range->slot->as_id, range->start, range->end, test_only, &stats);
+	trace_kvm_mmu_age(range->slot->as_id, range->start, range->end, op.test_only, &stats);
 
 	return young;
 }
@@ -271,7 +394,7 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
  */
 bool kvm_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 {
-	return age_gfn_range(kvm, range, false);
+	return age_gfn_range(kvm, range, (struct age_op) {});
 }
 
 /**
@@ -284,5 +407,24 @@ bool kvm_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
  */
 bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 {
-	return age_gfn_range(kvm, range, true);
+	return age_gfn_range(kvm, range, (struct age_op) { .test_only = true });
+}
+
+/**
+ * kvm_age_gfn_bitmap - test the SPTEs of a range of gfns, and make some of them old
+ * @kvm: the VM
+ * @range: gfns [start, end) of one memslot
+ * @bitmap: the gfns to make old, and where to set the bits of those that are young
+ *
+ * A huge SPTE is young for all gfns of the range that it maps, and is made old if the
+ * bit of any of them is set in @bitmap->clear.
+ *
+ * Context: as kvm_age_gfn(), with the bound that this gives: for the 512 gfns of a
+ * host's page table, 512 SPTEs for each root, and as many rmaps, plus one or two of
+ * each upper level.
+ */
+void kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range,
+			const struct kvm_age_bitmap *bitmap)
+{
+	age_gfn_range(kvm, range, (struct age_op) { .bitmap = bitmap });
 }

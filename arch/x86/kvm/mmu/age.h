@@ -50,9 +50,10 @@ static inline u64 age_spte(u64 spte)
 
 /*
  * Make a young leaf SPTE old, if @sptep still is @old_spte, a value that was
- * read from it and is known to be a present leaf.  Returns true if it is old
- * now.  Called while the page table cannot be freed: for the TDP MMU in the RCU
- * read section in which @old_spte was read, else with the rmap locked.
+ * read from it and is known to be a present leaf.  @new_spte is what age_spte()
+ * makes of it.  Returns true if it is old now.  Called while the page table cannot
+ * be freed: for the TDP MMU in the RCU read section in which @old_spte was read,
+ * else with the rmap locked.
  *
  * The cmpxchg expects a present leaf, so it cannot touch an SPTE that was zapped
  * or frozen meanwhile.  An atomic AND could: FROZEN_SPTE has the Accessed bits
@@ -70,10 +71,9 @@ static inline u64 age_spte(u64 spte)
  * If it fails, somebody uses the SPTE or takes it down, and it was young a
  * moment ago: leave it, and do not retry.
  */
-static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stats)
+static __always_inline bool __age_leaf(u64 *sptep, u64 old_spte, u64 new_spte,
+				       struct kvm_age_stats *stats)
 {
-	u64 new_spte = age_spte(old_spte);
-
 	/* Proves little for a PTE, whose owner has it mapped under RCU. */
 	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !kvm_rmap_lock_held(),
 			 "Nothing keeps the page table");
@@ -87,6 +87,11 @@ static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stat
 
 	stats->aged++;
 	return true;
+}
+
+static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stats)
+{
+	return __age_leaf(sptep, old_spte, age_spte(old_spte), stats);
 }
 
 #endif

@@ -2,11 +2,11 @@
 /*
  * What aging costs, and what it costs others.
  *
- * -m pass measures MGLRU aging passes over guest memory that is all young, or
+ * -m pass measures MGLRU aging passes over guest memory that is all young, or old, or
  * over the same memory without a VM, or beside a VM that does not map it; and how
  * long it then takes to touch that memory again.
  * -m populate measures how long vCPUs take to fault their memory in, with or
- * without a thread that ages it through MGLRU all the time.
+ * without a thread that ages it through MGLRU all the time, or at a fixed rate.
  *
  * Results are lines of "key value" on stdout.  Times are for the reader to
  * judge; none makes the test fail.
@@ -24,6 +24,8 @@
 #include "test_util.h"
 #include "ucall_common.h"
 
+#define HUGE_SIZE	(2ul << 20)
+
 #define TEST_SLOT	1
 #define FLUSH_SLOT	2
 
@@ -38,6 +40,10 @@ enum owner {
 	/* The host does, and there is a VM that does not map it. */
 	OWNER_EMPTY_VM,
 };
+
+static bool huge_pages;
+static bool idle;
+static unsigned long passes_per_second;
 
 static void guest_code(uint64_t gva, uint64_t pages)
 {
@@ -73,8 +79,9 @@ static struct kvm_vm *create_vm(int nr_vcpus, uint64_t pages_per_vcpu, struct kv
 	int i;
 
 	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, nr_vcpus, pages, guest_code, vcpus);
-	/* This source is without huge pages. */
-	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
+	/* The other source is without huge pages. */
+	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
+				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
 
@@ -113,7 +120,8 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 	struct kvm_vcpu *vcpu = NULL;
 	struct kvm_vm *vm = NULL;
 	struct aging_lru lru;
-	void *hva = NULL;
+	uint64_t size = pages * PAGE_SIZE;
+	void *map = NULL, *hva = NULL;
 	uint64_t start, touched;
 	unsigned long i;
 	long faults;
@@ -123,26 +131,31 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 	} else {
 		if (owner == OWNER_EMPTY_VM)
 			vm = vm_create_barebones();
-		hva = mmap(NULL, pages * PAGE_SIZE, PROT_READ | PROT_WRITE,
+		map = mmap(NULL, size + HUGE_SIZE, PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		TEST_ASSERT(hva != MAP_FAILED, "Failed to map memory");
+		TEST_ASSERT(map != MAP_FAILED, "Failed to map memory");
+		hva = (void *)align_up((uintptr_t)map, HUGE_SIZE);
 		if (thp_configured())
-			TEST_ASSERT(!madvise(hva, pages * PAGE_SIZE, MADV_NOHUGEPAGE),
-				    "Failed to turn off huge pages");
+			TEST_ASSERT(!madvise(hva, size, huge_pages ? MADV_HUGEPAGE :
+					     MADV_NOHUGEPAGE), "Failed to choose a page size");
 	}
 
 	/* Round 0 populates, and settles what is new in the generations. */
 	for (i = 0; i <= rounds; i++) {
 		faults = aging_fast_faults();
 		touched = now_ns();
-		if (owner == OWNER_GUEST)
+		if (owner == OWNER_GUEST && (!idle || !i))
 			touch_from_guest(vm, vcpu);
-		else
+		else if (!idle || !i)
 			touch_from_host(hva, pages);
 		touched = now_ns() - touched;
 		faults = aging_fast_faults() - faults;
 		if (!i)
 			aging_drain_lru();
+		if (vm)
+			hva = addr_gpa2hva(vm, TEST_MEM);
+		TEST_ASSERT(!huge_pages || aging_huge_bytes(hva) == size,
+			    "The memory is not in huge pages");
 
 		aging_lru_read(&lru);
 		start = now_ns();
@@ -158,8 +171,8 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 		printf("fast_faults %ld\n", faults);
 	}
 
-	if (hva)
-		munmap(hva, pages * PAGE_SIZE);
+	if (map)
+		munmap(map, size + HUGE_SIZE);
 	if (vm)
 		kvm_vm_free(vm);
 }
@@ -183,6 +196,13 @@ struct aging_work {
 	uint64_t ns;
 };
 
+static void sleep_until(uint64_t ns)
+{
+	struct timespec ts = { ns / NSEC_PER_SEC, ns % NSEC_PER_SEC };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL);
+}
+
 static void *aging_thread(void *arg)
 {
 	struct aging_work *work = arg;
@@ -193,6 +213,8 @@ static void *aging_thread(void *arg)
 	while (!READ_ONCE(stop_aging)) {
 		aging_lru_read_and_pass();
 		work->passes++;
+		if (passes_per_second)
+			sleep_until(start + work->passes * NSEC_PER_SEC / passes_per_second);
 	}
 	work->ns = now_ns() - start;
 	return NULL;
@@ -240,14 +262,18 @@ static void measure_populate(int nr_vcpus, uint64_t pages_per_vcpu, bool age)
 
 static void help(const char *name)
 {
-	printf("usage: %s -m pass [-b MiB] [-i passes] [-e|-E]\n"
-	       "       %s -m populate [-v vcpus] [-b MiB] [-i rounds] [-a 0|1]\n"
+	printf("usage: %s -m pass [-b MiB] [-i passes] [-e|-E] [-H] [-o]\n"
+	       "       %s -m populate [-v vcpus] [-b MiB] [-i rounds] [-a 0|1] [-r passes]\n"
 	       " -b: memory, with populate of each vCPU (default: 64)\n"
 	       " -i: how often to measure (default: 5)\n"
 	       " -e: the host touches the memory, and there is no VM\n"
 	       " -E: the host touches the memory, beside a VM that does not map it\n"
+	       " -H: put the memory in huge pages\n"
+	       " -o: touch it once only, so that it is old\n"
 	       " -v: vCPUs (default: 4)\n"
-	       " -a: age beside the vCPUs (default: 0)\n", name, name);
+	       " -a: age beside the vCPUs (default: 0)\n"
+	       " -r: passes a second, as far as one takes no longer (default: no pause)\n",
+	       name, name);
 	exit(KSFT_FAIL);
 }
 
@@ -264,7 +290,7 @@ int main(int argc, char *argv[])
 	uint64_t pages;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:b:i:v:a:eE")) != -1) {
+	while ((opt = getopt(argc, argv, "m:b:i:v:a:r:eEHo")) != -1) {
 		switch (opt) {
 		case 'm':
 			mode = optarg;
@@ -283,6 +309,17 @@ int main(int argc, char *argv[])
 				help(argv[0]);
 			age = optarg[0] == '1';
 			break;
+		case 'r':
+			passes_per_second = aging_parse_positive(optarg);
+			if (!passes_per_second)
+				help(argv[0]);
+			break;
+		case 'H':
+			huge_pages = true;
+			break;
+		case 'o':
+			idle = true;
+			break;
 		case 'e':
 			owner = OWNER_NO_VM;
 			break;
@@ -295,9 +332,13 @@ int main(int argc, char *argv[])
 	}
 	populate = !strcmp(mode, "populate");
 	if (optind != argc || (!populate && strcmp(mode, "pass")) || !mib || !rounds ||
-	    !nr_vcpus || nr_vcpus > KVM_MAX_VCPUS || (populate && owner != OWNER_GUEST))
+	    !nr_vcpus || nr_vcpus > KVM_MAX_VCPUS || (populate && owner != OWNER_GUEST) ||
+	    (populate && (idle || huge_pages)) || (passes_per_second && !age))
 		help(argv[0]);
 	pages = (mib << 20) / PAGE_SIZE;
+	if (huge_pages)
+		__TEST_REQUIRE(thp_configured() && get_trans_hugepagesz() == HUGE_SIZE,
+			       "No transparent huge pages of 2 MiB");
 
 	/* Not line by line, a reader at the other end of a pipe waits for ever. */
 	setvbuf(stdout, NULL, _IOLBF, 0);

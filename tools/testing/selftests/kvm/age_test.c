@@ -4,7 +4,8 @@
  *
  * A guest reads some of its pages, writes others and leaves the rest alone; the
  * host ages the memory and compares what aging says with what the guest did.
- * With page_idle every page is compared, with MGLRU the number of young pages.
+ * With page_idle every page is compared, with MGLRU the number of young pages, or
+ * which pages go when those of the old generations are evicted.
  * The guest may be a nested one, whose memory KVM maps with shadow pages.
  *
  * Aging does not flush TLBs, so a guest with a stale translation may use a page
@@ -21,6 +22,7 @@
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "swap_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -32,7 +34,9 @@
 
 #define PAGES_PER_HUGE	512
 
-/* Checks per round, see run_idle_round() and run_lru_round(), without -L. */
+#define AGE_BITMAP	"/sys/module/kvm/parameters/age_bitmap"
+
+/* Checks per round, see run_idle_round() and the others, without -L. */
 #define CHECKS		3
 
 enum touch {
@@ -152,6 +156,8 @@ static bool *unit_idle;
 static bool huge_pages;
 static bool count_locks;
 static bool nested;
+static bool ask_at_once;
+static bool look_around;
 /* Aging takes away access to a page, and a fault without mmu_lock brings it back. */
 static bool access_tracking;
 
@@ -208,7 +214,7 @@ static uint64_t mark_all_idle(void)
 }
 
 /*
- * The guest does not run and no other VM exists, so nobody else takes mmu_lock
+ * The guest does not run and no other VM does anything, so nobody else takes mmu_lock
  * between the two readings.
  */
 static void check_locks(uint64_t round, long before)
@@ -328,24 +334,110 @@ static void run_lru_round(uint64_t round)
 			 "round %lu: what it left alone is old\n", round);
 }
 
-/* The AnonHugePages of the mapping that holds @hva, in bytes. */
-static uint64_t huge_bytes(void *hva)
-{
-	unsigned long start, end, kib, bytes = 0;
-	bool ours = false;
-	char line[512];
-	FILE *smaps;
+/* As many leaf SPTEs at least, if KVM is asked about a page table, not a page. */
+#define MANY_PER_RANGE	16
 
-	smaps = fopen("/proc/self/smaps", "r");
-	TEST_ASSERT(smaps, "Failed to open smaps");
-	while (fgets(line, sizeof(line), smaps)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			ours = start <= (unsigned long)hva && (unsigned long)hva < end;
-		else if (ours && sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
-			bytes = kib * 1024;
+/*
+ * Those that the guest used are in a younger generation than those that it did not, so
+ * the latter are gone when the older generations are evicted.  Page by page, as a
+ * generation that has the right number of pages may have the wrong ones.
+ */
+static void run_evict_round(uint64_t round)
+{
+	uint64_t missed = 0, invented = 0, unit;
+	long ranges, scanned, locks;
+	int tries;
+
+	lru_pass();
+	flush_guest_tlb();
+	run_phase(PHASE_PATTERN, round);
+
+	/* Eviction, not a walk of page tables, is to find out what was used. */
+	if (look_around) {
+		aging_lru_walk(false);
+		lru_pass();
+		lru_pass();
 	}
-	fclose(smaps);
-	return bytes;
+
+	ranges = aging_stat("ranges");
+	scanned = aging_stat("scanned");
+	locks = aging_mmu_lock_acquisitions();
+	if (!look_around) {
+		lru_pass();
+		check_locks(round, locks);
+	}
+	ranges = aging_stat("ranges") - ranges;
+	scanned = aging_stat("scanned") - scanned;
+
+	/* What is locked or not on its list stays at first. */
+	for (tries = 0; tries < 10; tries++) {
+		aging_lru_evict_old();
+
+		missed = 0;
+		invented = 0;
+		for (unit = 0; unit < job.nr_units; unit++) {
+			void *hva = addr_gpa2hva(vm, TEST_MEM + unit * job.unit_pages * PAGE_SIZE);
+			bool used = pattern(unit, round) != TOUCH_NONE;
+
+			missed += used && swap_is_out(hva);
+			invented += !used && !swap_is_out(hva);
+		}
+		if (!invented)
+			break;
+	}
+	if (look_around) {
+		aging_lru_walk(true);
+		check_locks(round, locks);
+	}
+
+	ksft_print_msg("%lu units: %lu wrongly evicted, %lu kept; %ld SPTEs in %ld ranges\n",
+		       job.nr_units, missed, invented, scanned, ranges);
+	ksft_test_result(!missed, "round %lu: what the guest used is young\n", round);
+	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
+	if (look_around) {
+		ksft_test_result(!ranges, "round %lu: KVM was not asked before\n", round);
+		return;
+	}
+	ksft_test_result(ranges > 0 && (scanned >= MANY_PER_RANGE * ranges) == ask_at_once,
+			 "round %lu: KVM is asked %s\n", round,
+			 ask_at_once ? "about a page table at once" : "page by page");
+}
+
+/* Do VMs that are created now take a bitmap? */
+static bool age_bitmap(void)
+{
+	char c = 'N';
+	FILE *file;
+
+	file = fopen(AGE_BITMAP, "r");
+	if (!file)
+		return false;
+	TEST_ASSERT(fscanf(file, "%c", &c) == 1, "Failed to read " AGE_BITMAP);
+	fclose(file);
+	return c == 'Y';
+}
+
+static void set_age_bitmap(bool value)
+{
+	FILE *file = fopen(AGE_BITMAP, "w");
+
+	TEST_ASSERT(file && fprintf(file, "%d", value) > 0 && !fclose(file),
+		    "Failed to write " AGE_BITMAP);
+}
+
+/* Also at exit, whatever fails. */
+static void allow_age_bitmap(void)
+{
+	set_age_bitmap(true);
+}
+
+/* One VM of a process is enough to have all of it asked about page by page. */
+static void create_vm_without_bitmap(void)
+{
+	atexit(allow_age_bitmap);
+	set_age_bitmap(false);
+	vm_create_barebones();
+	set_age_bitmap(true);
 }
 
 static void create_vm(uint64_t pages)
@@ -368,8 +460,8 @@ static void create_vm(uint64_t pages)
 	/* The zero page, which a read would map, is on no LRU list. */
 	hva = addr_gpa2hva(vm, TEST_MEM);
 	memset(hva, 0x5a, bytes);
-	__TEST_REQUIRE(!huge_pages || huge_bytes(hva) == bytes,
-		       "Only %lu of %lu bytes are in huge pages", huge_bytes(hva), bytes);
+	__TEST_REQUIRE(!huge_pages || aging_huge_bytes(hva) == bytes,
+		       "Only %lu of %lu bytes are in huge pages", aging_huge_bytes(hva), bytes);
 }
 
 static void lookup_pfns(void)
@@ -395,32 +487,36 @@ static void lookup_pfns(void)
 
 static void help(const char *name)
 {
-	printf("usage: %s [-m idle|lru] [-p pages] [-i rounds] [-H] [-r] [-n] [-L]\n"
-	       " -m: age through page_idle, or through MGLRU in debugfs\n"
+	printf("usage: %s [-m idle|lru|evict|look] [-p pages] [-i rounds] [-HrnLF]\n"
+	       " -m: age through page_idle, or through MGLRU in debugfs; with evict, by each page,\n"
+	       "     which takes swap; with look, the same, but aged by eviction itself\n"
 	       "     (default: page_idle where the kernel has it)\n"
 	       " -p: 4 KiB pages to age (default: 4096)\n"
-	       " -i: rounds (default: 3)\n"
+	       " -i: rounds (default: 3; 1 of -m evict -H, as huge pages do not come back)\n"
 	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
 	       " -r: the guest only reads\n"
 	       " -n: the guest is a nested one, with nested paging\n"
-	       " -L: aging must not take mmu_lock, as counted by lock_stat\n", name);
+	       " -L: aging must not take mmu_lock, as counted by lock_stat\n"
+	       " -F: beside a VM that cannot be asked about several pages at once\n", name);
 	exit(KSFT_FAIL);
 }
 
 int main(int argc, char *argv[])
 {
-	bool want_idle = false, want_lru = false;
+	bool want_idle = false, want_lru = false, want_evict = false, fallback = false;
 	unsigned long pages = 4096;
 	unsigned long rounds = 3;
 	const char *why = NULL;
 	uint64_t round;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:p:i:HrnL")) != -1) {
+	while ((opt = getopt(argc, argv, "m:p:i:HrnLF")) != -1) {
 		switch (opt) {
 		case 'm':
 			want_idle = !strcmp(optarg, "idle");
-			want_lru = !strcmp(optarg, "lru");
+			look_around = !strcmp(optarg, "look");
+			want_evict = look_around || !strcmp(optarg, "evict");
+			want_lru = want_evict || !strcmp(optarg, "lru");
 			if (!want_idle && !want_lru)
 				help(argv[0]);
 			break;
@@ -441,6 +537,9 @@ int main(int argc, char *argv[])
 			break;
 		case 'L':
 			count_locks = true;
+			break;
+		case 'F':
+			fallback = true;
 			break;
 		default:
 			help(argv[0]);
@@ -475,8 +574,20 @@ int main(int argc, char *argv[])
 		why = aging_lru_setup();
 		__TEST_REQUIRE(!why, "%s", why);
 	}
+	if (want_evict) {
+		why = swap_open();
+		__TEST_REQUIRE(!why, "%s", why);
+		__TEST_REQUIRE(aging_stat("ranges") >= 0, "KVM does not say what aging did");
+		if (huge_pages)
+			rounds = 1;
+	}
+	__TEST_REQUIRE(!fallback || age_bitmap(), "No VM can be asked about several pages at once");
+	/* A huge page has a range of its own. */
+	ask_at_once = age_bitmap() && !fallback && !huge_pages;
 
 	create_vm(pages);
+	if (fallback)
+		create_vm_without_bitmap();
 	ksft_print_msg("aging %lu pages of %s through %s\n", pages,
 		       nested ? "a nested guest" : "a guest", want_idle ? "page_idle" : "MGLRU");
 	/* Faults of nested guests take mmu_lock. */
@@ -493,10 +604,14 @@ int main(int argc, char *argv[])
 		lookup_pfns();
 
 	for (round = 1; round <= rounds; round++) {
+		if (want_evict && round > 1)
+			run_phase(PHASE_POPULATE, round);
 		/* Faults and activation leave pages in batches, off the lists. */
 		aging_drain_lru();
 		if (want_idle)
 			run_idle_round(round);
+		else if (want_evict)
+			run_evict_round(round);
 		else
 			run_lru_round(round);
 	}

@@ -52,15 +52,14 @@ struct kvm_mask_set {
 	bool exec_only;
 };
 
-static const struct kvm_mask_set kvm_mask_sets[] = {
+/* Each suite makes its parameters of them, with KUNIT_ARRAY_PARAM_DESC(). */
+static const struct kvm_mask_set kvm_mask_sets[] __maybe_unused = {
 	{ .name = "npt", .ad = true },
 	{ .name = "ept_ad", .ept = true, .ad = true },
 	{ .name = "ept_ad_exec_only", .ept = true, .ad = true, .exec_only = true },
 	{ .name = "ept_no_ad", .ept = true },
 	{ .name = "ept_no_ad_exec_only", .ept = true, .exec_only = true },
 };
-
-KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
 
 /* All that kvm_masks_set() changes, by itself or through the functions it calls. */
 static u64 * const kvm_mask_globals[] = {

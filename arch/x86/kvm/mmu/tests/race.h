@@ -6,6 +6,7 @@
 
 #include <linux/compiler.h>
 #include <linux/cpumask.h>
+#include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
@@ -48,6 +49,21 @@ static inline struct task_struct *kvm_race_start(struct kunit *test,
 
 	wake_up_process(task);
 	return task;
+}
+
+/*
+ * Has a race lasted long enough?  Until the two met often.  If they are seldom on a CPU
+ * at the same time, as in a guest of a busy host, until they met at all after some
+ * seconds; but not forever.  @begin is in jiffies.
+ */
+static inline bool kvm_race_is_over(unsigned long begin, unsigned long met,
+				    unsigned long often, unsigned long min)
+{
+	if (met >= often)
+		return true;
+	if (time_before(jiffies, begin + 3 * HZ))
+		return false;
+	return met >= min || time_after(jiffies, begin + 60 * HZ);
 }
 
 #endif

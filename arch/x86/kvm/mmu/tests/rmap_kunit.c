@@ -5,6 +5,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bitmap.h>
 #include <linux/compiler.h>
 #include <linux/completion.h>
 #include <linux/gfp.h>
@@ -22,6 +23,8 @@
 #include "race.h"
 #include "vm.h"
 
+KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
+
 #define RMAP_SPTES	512
 /* Begins and ends inside a page of 1 GiB, and of 2 MiB, and has some whole ones. */
 #define RMAP_BASE	((1ull << 18) - 700)
@@ -38,6 +41,8 @@ struct rmap_vm {
 	void *objects[1];
 	/* As in a shadow page, but in no page table. */
 	u64 *sptes;
+	/* What they were before the call. */
+	u64 before[RMAP_SPTES];
 };
 
 static gfn_t rmap_gfns(int level)
@@ -163,8 +168,7 @@ static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 wan
 	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 		u64 bit;
 
-		KUNIT_ASSERT_GE(test, sptep, vm->sptes);
-		KUNIT_ASSERT_LT(test, sptep, vm->sptes + 64);
+		KUNIT_ASSERT_TRUE(test, sptep >= vm->sptes && sptep < vm->sptes + 64);
 		bit = BIT_ULL(sptep - vm->sptes);
 		KUNIT_ASSERT_EQ(test, found & bit, 0ull);
 		found |= bit;
@@ -338,29 +342,28 @@ static void rmap_check_range(struct rmap_vm *vm, const struct rmap_leaf *leaves,
 	KUNIT_ASSERT_EQ(test, after.aged - before.aged, scanned);
 }
 
-static void rmap_ranges(struct kunit *test)
+static const gfn_t rmap_edges[] = {
+	RMAP_BASE, RMAP_BASE + 1, (1ull << 18) - 513, (1ull << 18) - 512,
+	(1ull << 18) - 1, 1ull << 18, (1ull << 18) + 1, (1ull << 18) + 511,
+	(1ull << 18) + 512, (1ull << 18) + 513, (2ull << 18) - 1, 2ull << 18,
+	(2ull << 18) + 700, RMAP_BASE + RMAP_NPAGES - 1,
+};
+
+/* A leaf at each edge, and all huge ones around them.  Returns how many. */
+static int rmap_add_leaves(struct rmap_vm *vm, struct rmap_leaf *leaves)
 {
-	struct rmap_vm *vm = test->priv;
-	const gfn_t last = RMAP_BASE + RMAP_NPAGES - 1;
-	const gfn_t edges[] = {
-		RMAP_BASE, RMAP_BASE + 1, (1ull << 18) - 513, (1ull << 18) - 512,
-		(1ull << 18) - 1, 1ull << 18, (1ull << 18) + 1, (1ull << 18) + 511,
-		(1ull << 18) + 512, (1ull << 18) + 513, (2ull << 18) - 1, 2ull << 18,
-		(2ull << 18) + 700, last,
-	};
-	struct rmap_leaf *leaves;
-	int level, i, j, n = 0;
+	struct kunit *test = vm->test;
+	int level, i, n = 0;
 	gfn_t gfn;
 
-	leaves = kvm_kvzalloc(test, 1024 * sizeof(*leaves));
-	for (i = 0; i < ARRAY_SIZE(edges); i++) {
+	for (i = 0; i < ARRAY_SIZE(rmap_edges); i++) {
 		leaves[n].level = PG_LEVEL_4K;
-		leaves[n++].gfn = edges[i];
+		leaves[n++].gfn = rmap_edges[i];
 	}
 	/* All huge leaves at the ends of the slot and of the pages of 1 GiB in it. */
 	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		for (gfn = RMAP_BASE & ~(rmap_gfns(level) - 1); gfn <= last;
-		     gfn += rmap_gfns(level)) {
+		for (gfn = RMAP_BASE & ~(rmap_gfns(level) - 1);
+		     gfn < RMAP_BASE + RMAP_NPAGES; gfn += rmap_gfns(level)) {
 			if (level == PG_LEVEL_2M && gfn > (1ull << 18) + 2048 &&
 			    gfn < (2ull << 18) - 2048)
 				continue;
@@ -375,14 +378,119 @@ static void rmap_ranges(struct kunit *test)
 								 leaves[i].level,
 								 vm->slot),
 						 &vm->sptes[i]));
+	return n;
+}
+
+static void rmap_ranges(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct rmap_leaf *leaves;
+	int i, j, n;
+
+	leaves = kvm_kvzalloc(test, 1024 * sizeof(*leaves));
+	n = rmap_add_leaves(vm, leaves);
 
 	/* From each edge to each, and the page after it. */
-	for (i = 0; i < ARRAY_SIZE(edges); i++) {
-		for (j = i; j < ARRAY_SIZE(edges); j++) {
+	for (i = 0; i < ARRAY_SIZE(rmap_edges); i++) {
+		for (j = i; j < ARRAY_SIZE(rmap_edges); j++) {
 			if (i < j)
-				rmap_check_range(vm, leaves, n, edges[i], edges[j]);
-			rmap_check_range(vm, leaves, n, edges[i], edges[j] + 1);
+				rmap_check_range(vm, leaves, n, rmap_edges[i], rmap_edges[j]);
+			rmap_check_range(vm, leaves, n, rmap_edges[i], rmap_edges[j] + 1);
 		}
+	}
+
+	for (i = 0; i < n; i++)
+		rmap_empty(vm, gfn_to_rmap(leaves[i].gfn, leaves[i].level, vm->slot));
+}
+
+#define RMAP_BITMAP_ROUNDS	300
+#define RMAP_BITMAP_PAGES	SPTE_ENT_PER_PAGE
+
+/* What asking for each page of the range by itself says, and what that makes old. */
+static void rmap_check_bitmap(struct rmap_vm *vm, const struct rmap_leaf *leaves, int n,
+			      gfn_t start, gfn_t end, struct rnd_state *rnd)
+{
+	u64 young_leaf = kvm_young_leaf(vm->set);
+	u64 old_leaf = kvm_leaf_make_old(vm->set, young_leaf);
+	DECLARE_BITMAP(clear, RMAP_BITMAP_PAGES);
+	DECLARE_BITMAP(young, RMAP_BITMAP_PAGES);
+	DECLARE_BITMAP(want, RMAP_BITMAP_PAGES);
+	unsigned int one_in = 1 << (prandom_u32_state(rnd) % 10);
+	struct kunit *test = vm->test;
+	int i;
+
+	bitmap_zero(clear, RMAP_BITMAP_PAGES);
+	bitmap_zero(young, RMAP_BITMAP_PAGES);
+	bitmap_zero(want, RMAP_BITMAP_PAGES);
+	for (i = 0; i < RMAP_BITMAP_PAGES; i++) {
+		if (prandom_u32_state(rnd) % one_in == 0)
+			__set_bit(i, clear);
+	}
+	for (i = 0; i < n; i++)
+		vm->sptes[i] = prandom_u32_state(rnd) & 1 ? young_leaf : old_leaf;
+
+	for (i = 0; i < n; i++) {
+		gfn_t gfns = rmap_gfns(leaves[i].level);
+		gfn_t first = leaves[i].gfn & ~(gfns - 1);
+		gfn_t gfn;
+
+		for (gfn = max(first, start); gfn < min(first + gfns, end); gfn++) {
+			if (vm->sptes[i] == young_leaf)
+				__set_bit(end - 1 - gfn, want);
+		}
+	}
+
+	memcpy(vm->before, vm->sptes, n * sizeof(u64));
+	kvm_age_bitmap(vm->kvm, vm->slot, start, end, clear, young);
+
+	KUNIT_ASSERT_TRUE_MSG(test, bitmap_equal(young, want, RMAP_BITMAP_PAGES),
+			      "[%llx, %llx)", start, end);
+	for (i = 0; i < n; i++) {
+		gfn_t gfns = rmap_gfns(leaves[i].level);
+		gfn_t first = leaves[i].gfn & ~(gfns - 1);
+		u64 spte = vm->before[i];
+		gfn_t gfn;
+
+		for (gfn = max(first, start); gfn < min(first + gfns, end); gfn++) {
+			if (test_bit(end - 1 - gfn, clear))
+				spte = old_leaf;
+		}
+		KUNIT_ASSERT_EQ_MSG(test, vm->sptes[i], spte,
+				    "gfn %llx, level %d, range [%llx, %llx)",
+				    leaves[i].gfn, leaves[i].level, start, end);
+	}
+}
+
+static void rmap_bitmaps(struct kunit *test)
+{
+	struct rmap_vm *vm = test->priv;
+	struct rmap_leaf *leaves;
+	struct rnd_state rnd;
+	int round, i, n;
+
+	prandom_seed_state(&rnd, 612);
+	leaves = kvm_kvzalloc(test, 1024 * sizeof(*leaves));
+	n = rmap_add_leaves(vm, leaves);
+
+	/* A second SPTE in each rmap, which is not old or young with the first. */
+	KUNIT_ASSERT_LE(test, 2 * n, RMAP_SPTES);
+	for (i = 0; i < n; i++) {
+		leaves[n + i] = leaves[i];
+		KUNIT_ASSERT_TRUE(test, rmap_add(vm, gfn_to_rmap(leaves[i].gfn, leaves[i].level,
+								 vm->slot),
+						 &vm->sptes[n + i]));
+	}
+	n *= 2;
+
+	/* Around an edge, so that something is there. */
+	for (round = 0; round < RMAP_BITMAP_ROUNDS; round++) {
+		gfn_t edge = rmap_edges[prandom_u32_state(&rnd) % ARRAY_SIZE(rmap_edges)];
+		unsigned long pages = 1 + prandom_u32_state(&rnd) % RMAP_BITMAP_PAGES;
+		gfn_t start = edge - prandom_u32_state(&rnd) % pages;
+
+		start = max_t(gfn_t, start, RMAP_BASE);
+		rmap_check_bitmap(vm, leaves, n, start,
+				  min_t(gfn_t, start + pages, RMAP_BASE + RMAP_NPAGES), &rnd);
 	}
 
 	for (i = 0; i < n; i++)
@@ -568,7 +676,7 @@ static void rmap_race_run(struct kunit *test, void (*fn)(struct rmap_race *race)
 	struct rmap_vm *vm = test->priv;
 	struct task_struct *task;
 	struct rmap_race *race;
-	unsigned long round;
+	unsigned long round, begin;
 
 	race = kunit_kzalloc(test, sizeof(*race), GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(test, race);
@@ -580,12 +688,10 @@ static void rmap_race_run(struct kunit *test, void (*fn)(struct rmap_race *race)
 
 	task = kvm_race_start(test, rmap_race_thread, race, "kvm_rmap_race");
 	wait_for_completion(&race->started);
-	/* On fewer CPUs than threads they only take turns: not forever. */
-	for (round = 0; round < 100 * RMAP_RACE_ROUNDS; round++) {
-		if (round >= RMAP_RACE_ROUNDS &&
-		    READ_ONCE(race->rounds) >= RMAP_RACE_ROUNDS &&
-		    READ_ONCE(race->saw_old) >= RMAP_RACE_GOOD)
-			break;
+	begin = jiffies;
+	for (round = 0; round < RMAP_RACE_ROUNDS ||
+	     !kvm_race_is_over(begin, READ_ONCE(race->saw_old), RMAP_RACE_GOOD,
+			       RMAP_RACE_MIN); round++) {
 		fn(race);
 		cond_resched();
 	}
@@ -624,6 +730,7 @@ static struct kunit_case rmap_cases[] = {
 	KUNIT_CASE_PARAM(rmap_lock_and_unlock, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_every_leaf, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_ranges, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(rmap_bitmaps, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_not_needed, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_age_beside_writer, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(rmap_walk_beside_writer, kvm_mask_sets_gen_params),

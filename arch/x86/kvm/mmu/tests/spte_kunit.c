@@ -11,6 +11,8 @@
 #include "mmu/age.h"
 #include "masks.h"
 
+KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
+
 struct spte_field {
 	const char *name;
 	u64 mask;

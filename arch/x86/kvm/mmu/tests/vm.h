@@ -5,6 +5,7 @@
 /* As much of a VM as aging needs, and aging of it as the MMU notifiers do it. */
 #include <kunit/test.h>
 
+#include <linux/bitmap.h>
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
 #include <linux/spinlock.h>
@@ -51,6 +52,31 @@ static inline bool kvm_age_range(struct kvm *kvm, struct kvm_memory_slot *slot,
 	srcu_read_unlock(&kvm->srcu, idx);
 
 	return young;
+}
+
+/*
+ * The same through a bitmap, for any number of gfns that it has bits for: makes those in
+ * @clear old, and sets the bits of the young ones in @young.
+ */
+static inline void kvm_age_bitmap(struct kvm *kvm, struct kvm_memory_slot *slot,
+				  gfn_t start, gfn_t end, const unsigned long *clear,
+				  unsigned long *young)
+{
+	struct kvm_age_bitmap bitmap = {
+		.clear = clear,
+		.young = young,
+		.first = end - start - 1,
+	};
+	struct kvm_gfn_range range = {
+		.slot = slot,
+		.start = start,
+		.end = end,
+	};
+	int idx;
+
+	idx = srcu_read_lock(&kvm->srcu);
+	kvm_age_gfn_bitmap(kvm, &range, &bitmap);
+	srcu_read_unlock(&kvm->srcu, idx);
 }
 
 #endif

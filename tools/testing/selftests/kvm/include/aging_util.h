@@ -102,6 +102,22 @@ void aging_lru_read_and_pass(void);
  */
 unsigned long aging_lru_young(void);
 
+/*
+ * Let passes walk page tables, as they do from the start, or have them open a new
+ * generation only.  For the whole system, so turn it on again.
+ */
+void aging_lru_walk(bool on);
+
+/*
+ * Evict the anonymous pages of this process that are older than the two youngest
+ * generations, as far as nobody holds them.  What the last pass found young is in the
+ * second youngest.
+ */
+void aging_lru_evict_old(void);
+
+/* The AnonHugePages of the mapping that holds @hva, in bytes. */
+uint64_t aging_huge_bytes(void *hva);
+
 /* A positive decimal number, or 0 if @arg is anything else. */
 unsigned long aging_parse_positive(const char *arg);
 
@@ -116,5 +132,11 @@ long aging_mmu_lock_acquisitions(void);
  * Returns -1 if debugfs does not say so.
  */
 long aging_fast_faults(void);
+
+/*
+ * What aging did since KVM was loaded, by a name in its debugfs file.  Returns -1 if
+ * the file or the name is not there, as with a KVM that ages with mmu_lock.
+ */
+long aging_stat(const char *key);
 
 #endif

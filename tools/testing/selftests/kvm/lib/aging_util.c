@@ -21,6 +21,7 @@
 #define LRU_GEN_ENABLED		"/sys/kernel/mm/lru_gen/enabled"
 #define LOCK_STAT		"/proc/lock_stat"
 #define FAST_FAULTS		"/sys/kernel/debug/kvm/pf_fast"
+#define AGE_STATS		"/sys/kernel/debug/kvm/age"
 
 /* The core, and the walker of page tables, in LRU_GEN_ENABLED. */
 #define LRU_GEN_CORE_AND_WALK	0x3
@@ -352,6 +353,28 @@ void aging_lru_read_and_pass(void)
 	aging_lru_pass(&lru);
 }
 
+void aging_lru_walk(bool on)
+{
+	TEST_ASSERT(!write_file(LRU_GEN_ENABLED, on ? "7" : "1"),
+		    "Failed to write " LRU_GEN_ENABLED);
+}
+
+void aging_lru_evict_old(void)
+{
+	char command[AGING_MAX_NODES * 64];
+	struct aging_lru lru;
+	int len = 0;
+	int i;
+
+	aging_lru_read(&lru);
+	/* Swappiness 200 is for anonymous memory only; as many pages as there are. */
+	for (i = 0; i < lru.nr_nodes; i++)
+		len += snprintf(command + len, sizeof(command) - len, "- %u %d %lu 200 %d\n",
+				memcg_id, lru.nodes[i].nid, lru.nodes[i].max_seq - 2, INT_MAX);
+
+	TEST_ASSERT(write(lru_gen_fd, command, len) == len, "Eviction failed: %s", command);
+}
+
 unsigned long aging_lru_young(void)
 {
 	struct aging_lru lru;
@@ -412,6 +435,43 @@ long aging_fast_faults(void)
 	fclose(stat);
 
 	return faults;
+}
+
+long aging_stat(const char *key)
+{
+	long value = -1, v;
+	char name[32];
+	FILE *file;
+
+	file = fopen(AGE_STATS, "r");
+	if (!file)
+		return -1;
+	while (fscanf(file, "%31s %ld", name, &v) == 2) {
+		if (!strcmp(name, key))
+			value = v;
+	}
+	fclose(file);
+
+	return value;
+}
+
+uint64_t aging_huge_bytes(void *hva)
+{
+	unsigned long start, end, kib, bytes = 0;
+	bool ours = false;
+	char line[512];
+	FILE *smaps;
+
+	smaps = fopen("/proc/self/smaps", "r");
+	TEST_ASSERT(smaps, "Failed to open smaps");
+	while (fgets(line, sizeof(line), smaps)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			ours = start <= (unsigned long)hva && (unsigned long)hva < end;
+		else if (ours && sscanf(line, "AnonHugePages: %lu kB", &kib) == 1)
+			bytes = kib * 1024;
+	}
+	fclose(smaps);
+	return bytes;
 }
 
 unsigned long aging_parse_positive(const char *arg)
