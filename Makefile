@@ -3,7 +3,7 @@
 # Each target is one script's job; this file only names them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test series apply modules install uninstall kernel shell \
+.PHONY: help demo bench test series apply modules install uninstall kernel shell \
 	mutants lint deps clean inputs
 MAKEFLAGS += --no-print-directory
 
@@ -14,6 +14,7 @@ help:
 	@echo
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
 	@echo '                          MMU=shadow with guests that are shadowed, HOST=intel on an Intel host'
+	@echo '  make bench              what of aging is gained by no lock, and what by asking once: table and chart'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
 	@echo '                          T="age*" runs just those of tests/vm/tests.cfg; ALL=1 also what'
 	@echo '                          passed before and has not changed'
@@ -57,6 +58,9 @@ lint: deps
 # Some shells set HOST to the name of the machine.
 demo: deps
 	@bench/demo '$(if $(findstring command,$(origin HOST)),$(HOST))' '$(MMU)'
+
+bench: deps
+	@bench/bench
 
 shell: inputs
 	@tests/vm/run --shell --kernel $(or $(KERNEL),stock)
