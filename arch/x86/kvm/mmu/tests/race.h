@@ -63,7 +63,7 @@ static inline bool kvm_race_is_over(unsigned long begin, unsigned long met,
 		return true;
 	if (time_before(jiffies, begin + 3 * HZ))
 		return false;
-	return met >= min || time_after(jiffies, begin + 60 * HZ);
+	return met >= min || time_after(jiffies, begin + 20 * HZ);
 }
 
 #endif
