@@ -5,7 +5,8 @@
  * A guest reads some of its pages, writes others and leaves the rest alone; the
  * host ages the memory and compares what aging says with what the guest did.
  * With page_idle every page is compared, with MGLRU the number of young pages, or
- * which pages go when those of the old generations are evicted.
+ * which pages go when those of the old generations are evicted, or what page_idle
+ * says of pages that MGLRU had to skip.
  * The guest may be a nested one, whose memory KVM maps with shadow pages.
  *
  * Aging does not flush TLBs, so a guest with a stale translation may use a page
@@ -158,6 +159,7 @@ static bool count_locks;
 static bool nested;
 static bool ask_at_once;
 static bool look_around;
+static bool skip_others;
 /* Aging takes away access to a page, and a fault without mmu_lock brings it back. */
 static bool access_tracking;
 
@@ -361,8 +363,8 @@ static void run_evict_round(uint64_t round)
 
 	ranges = aging_stat("ranges");
 	scanned = aging_stat("scanned");
-	locks = aging_mmu_lock_acquisitions();
 	if (!look_around) {
+		locks = aging_mmu_lock_acquisitions();
 		lru_pass();
 		check_locks(round, locks);
 	}
@@ -385,10 +387,8 @@ static void run_evict_round(uint64_t round)
 		if (!invented)
 			break;
 	}
-	if (look_around) {
+	if (look_around)
 		aging_lru_walk(true);
-		check_locks(round, locks);
-	}
 
 	ksft_print_msg("%lu units: %lu wrongly evicted, %lu kept; %ld SPTEs in %ld ranges\n",
 		       job.nr_units, missed, invented, scanned, ranges);
@@ -401,6 +401,62 @@ static void run_evict_round(uint64_t round)
 	ksft_test_result(ranges > 0 && (scanned >= MANY_PER_RANGE * ranges) == ask_at_once,
 			 "round %lu: KVM is asked %s\n", round,
 			 ask_at_once ? "about a page table at once" : "page by page");
+}
+
+/* Whose memcg is aged in run_skip_round()?  Not that of the others. */
+static bool is_ours(uint64_t unit)
+{
+	return unit % 2;
+}
+
+/*
+ * page_idle is asked of neighbours in memory at once, and those are the pages of one
+ * memcg: these first, then the others.  Of all other tests, unit by unit.
+ */
+static uint64_t unit_at(uint64_t index)
+{
+	uint64_t ours = job.nr_units / 2;
+
+	if (!skip_others)
+		return index;
+	return index < ours ? 2 * index + 1 : 2 * (index - ours);
+}
+
+/*
+ * A page table holds pages of two memcgs, of which one is aged.  What is young of the
+ * other was skipped, and so stays young: page_idle finds it afterwards, and finds no
+ * more of what was aged.
+ */
+static void run_skip_round(uint64_t round)
+{
+	uint64_t used = 0, lost = 0, left = 0, invented = 0, i;
+	unsigned long young;
+
+	/* The first pass takes what earlier rounds left. */
+	lru_pass();
+	mark_all_idle();
+	flush_guest_tlb();
+	run_phase(PHASE_PATTERN, round);
+	young = lru_pass();
+	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
+
+	for (i = 0; i < job.nr_units; i++) {
+		uint64_t unit = unit_at(i);
+		bool touched = pattern(unit, round) != TOUCH_NONE;
+
+		used += touched && is_ours(unit);
+		if (!unit_pfns[i])
+			continue;
+		lost += touched && !is_ours(unit) && unit_idle[i];
+		left += touched && is_ours(unit) && !unit_idle[i];
+		invented += !touched && !unit_idle[i];
+	}
+	ksft_print_msg("%lu of ours used, %lu young; %lu others lost, %lu of ours left, %lu invented\n",
+		       used, young, lost, left, invented);
+	ksft_test_result(young + JITTER >= used && !left,
+			 "round %lu: what the guest used was young, and is old\n", round);
+	ksft_test_result(!lost, "round %lu: what was skipped is young\n", round);
+	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
 }
 
 /* Do VMs that are created now take a bitmap? */
@@ -459,6 +515,17 @@ static void create_vm(uint64_t pages)
 
 	/* The zero page, which a read would map, is on no LRU list. */
 	hva = addr_gpa2hva(vm, TEST_MEM);
+	if (skip_others) {
+		uint64_t page;
+
+		/* Pages belong to the memcg that first touches them. */
+		aging_lru_leave();
+		for (page = 0; page < pages; page++) {
+			if (!is_ours(page))
+				memset(hva + page * PAGE_SIZE, 0x5a, PAGE_SIZE);
+		}
+		aging_lru_enter();
+	}
 	memset(hva, 0x5a, bytes);
 	__TEST_REQUIRE(!huge_pages || aging_huge_bytes(hva) == bytes,
 		       "Only %lu of %lu bytes are in huge pages", aging_huge_bytes(hva), bytes);
@@ -466,17 +533,17 @@ static void create_vm(uint64_t pages)
 
 static void lookup_pfns(void)
 {
-	uint64_t unit, left_out = 0;
+	uint64_t i, left_out = 0;
 	void *hva;
 
 	unit_pfns = calloc(job.nr_units, sizeof(*unit_pfns));
 	unit_idle = calloc(job.nr_units, sizeof(*unit_idle));
 	TEST_ASSERT(unit_pfns && unit_idle, "Out of memory");
 
-	for (unit = 0; unit < job.nr_units; unit++) {
-		hva = addr_gpa2hva(vm, TEST_MEM + unit * job.unit_pages * PAGE_SIZE);
-		unit_pfns[unit] = page_idle_pfn(&idle, hva);
-		left_out += !unit_pfns[unit];
+	for (i = 0; i < job.nr_units; i++) {
+		hva = addr_gpa2hva(vm, TEST_MEM + unit_at(i) * job.unit_pages * PAGE_SIZE);
+		unit_pfns[i] = page_idle_pfn(&idle, hva);
+		left_out += !unit_pfns[i];
 	}
 	/* The guest has written all of it, so it is mapped. */
 	if (left_out)
@@ -487,16 +554,17 @@ static void lookup_pfns(void)
 
 static void help(const char *name)
 {
-	printf("usage: %s [-m idle|lru|evict|look] [-p pages] [-i rounds] [-HrnLF]\n"
+	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnLF]\n"
 	       " -m: age through page_idle, or through MGLRU in debugfs; with evict, by each page,\n"
-	       "     which takes swap; with look, the same, but aged by eviction itself\n"
+	       "     which takes swap; with look, the same, but aged by eviction itself; with skip,\n"
+	       "     half of the pages are of a memcg that is not aged, and page_idle looks after\n"
 	       "     (default: page_idle where the kernel has it)\n"
 	       " -p: 4 KiB pages to age (default: 4096)\n"
 	       " -i: rounds (default: 3; 1 of -m evict -H, as huge pages do not come back)\n"
 	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
 	       " -r: the guest only reads\n"
 	       " -n: the guest is a nested one, with nested paging\n"
-	       " -L: aging must not take mmu_lock, as counted by lock_stat\n"
+	       " -L: aging must not take mmu_lock, as counted by lock_stat; not with look or skip\n"
 	       " -F: beside a VM that cannot be asked about several pages at once\n", name);
 	exit(KSFT_FAIL);
 }
@@ -504,6 +572,7 @@ static void help(const char *name)
 int main(int argc, char *argv[])
 {
 	bool want_idle = false, want_lru = false, want_evict = false, fallback = false;
+	bool want_pfns;
 	unsigned long pages = 4096;
 	unsigned long rounds = 3;
 	const char *why = NULL;
@@ -516,7 +585,8 @@ int main(int argc, char *argv[])
 			want_idle = !strcmp(optarg, "idle");
 			look_around = !strcmp(optarg, "look");
 			want_evict = look_around || !strcmp(optarg, "evict");
-			want_lru = want_evict || !strcmp(optarg, "lru");
+			skip_others = !strcmp(optarg, "skip");
+			want_lru = want_evict || skip_others || !strcmp(optarg, "lru");
 			if (!want_idle && !want_lru)
 				help(argv[0]);
 			break;
@@ -548,6 +618,8 @@ int main(int argc, char *argv[])
 	/* Two pages are the least that has both kinds in it. */
 	if (optind != argc || pages < 2 || !rounds)
 		help(argv[0]);
+	if ((look_around && count_locks) || (skip_others && (huge_pages || count_locks)))
+		help(argv[0]);
 
 	ksft_print_header();
 
@@ -565,11 +637,12 @@ int main(int argc, char *argv[])
 		__TEST_REQUIRE(!why, "%s", why);
 	}
 
-	if (!want_lru) {
+	if (!want_lru || skip_others) {
 		why = page_idle_open(&idle);
-		__TEST_REQUIRE(!why || !want_idle, "%s", why);
-		want_idle = !why;
+		__TEST_REQUIRE(!why || !(want_idle || skip_others), "%s", why);
+		want_idle = !why && !skip_others;
 	}
+	want_pfns = want_idle || skip_others;
 	if (!want_idle) {
 		why = aging_lru_setup();
 		__TEST_REQUIRE(!why, "%s", why);
@@ -600,7 +673,7 @@ int main(int argc, char *argv[])
 	run_phase(PHASE_POPULATE, 0);
 	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,
 		       "lock_stat does not know mmu_lock");
-	if (want_idle)
+	if (want_pfns)
 		lookup_pfns();
 
 	for (round = 1; round <= rounds; round++) {
@@ -612,11 +685,13 @@ int main(int argc, char *argv[])
 			run_idle_round(round);
 		else if (want_evict)
 			run_evict_round(round);
+		else if (skip_others)
+			run_skip_round(round);
 		else
 			run_lru_round(round);
 	}
 
-	if (want_idle)
+	if (want_pfns)
 		page_idle_close(&idle);
 	free(unit_pfns);
 	free(unit_idle);

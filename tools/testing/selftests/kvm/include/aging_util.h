@@ -82,6 +82,13 @@ struct aging_lru {
  */
 const char *aging_lru_setup(void);
 
+/*
+ * Go back to the memcg that this process came from, and return.  What it touches for
+ * the first time meanwhile belongs there, and is not aged with the rest.
+ */
+void aging_lru_leave(void);
+void aging_lru_enter(void);
+
 /* Read the state of the memcg. */
 void aging_lru_read(struct aging_lru *lru);
 
@@ -104,7 +111,8 @@ unsigned long aging_lru_young(void);
 
 /*
  * Let passes walk page tables, as they do from the start, or have them open a new
- * generation only.  For the whole system, so turn it on again.
+ * generation only.  For the whole system, and until this process exits, which turns
+ * it on again.  Wants aging_lru_setup() before.
  */
 void aging_lru_walk(bool on);
 

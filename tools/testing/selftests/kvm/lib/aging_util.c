@@ -149,6 +149,8 @@ static char cgroup_home[PATH_MAX];
 static char cgroup_name[64];
 static unsigned int memcg_id;
 static int lru_gen_fd = -1;
+/* What lru_gen_enabled was at first. */
+static char lru_gen_caps[16];
 
 static int cgroup_write(const char *dir, const char *file, const char *string)
 {
@@ -200,6 +202,16 @@ static void cgroup_cleanup(void)
 	cgroup_write(cgroup_home, "cgroup.procs", "0");
 	snprintf(path, sizeof(path), "%s%s", cgroup_mount, cgroup_name);
 	rmdir(path);
+}
+
+void aging_lru_leave(void)
+{
+	TEST_ASSERT(!cgroup_write(cgroup_home, "cgroup.procs", "0"), "Failed to leave the memcg");
+}
+
+void aging_lru_enter(void)
+{
+	TEST_ASSERT(!cgroup_write(cgroup_name, "cgroup.procs", "0"), "Failed to enter the memcg");
 }
 
 /*
@@ -254,16 +266,15 @@ static bool lru_gen_find_memcg(void)
 const char *aging_lru_setup(void)
 {
 	char path[2 * PATH_MAX + 64];
-	char caps[16] = "";
 	FILE *enabled;
 
 	enabled = fopen(LRU_GEN_ENABLED, "r");
 	if (!enabled)
 		return "no " LRU_GEN_ENABLED " (CONFIG_LRU_GEN)";
-	if (!fgets(caps, sizeof(caps), enabled))
-		caps[0] = '\0';
+	if (!fgets(lru_gen_caps, sizeof(lru_gen_caps), enabled))
+		lru_gen_caps[0] = '\0';
 	fclose(enabled);
-	if ((strtoul(caps, NULL, 16) & LRU_GEN_CORE_AND_WALK) != LRU_GEN_CORE_AND_WALK)
+	if ((strtoul(lru_gen_caps, NULL, 16) & LRU_GEN_CORE_AND_WALK) != LRU_GEN_CORE_AND_WALK)
 		return "MGLRU or its page table walker is off in " LRU_GEN_ENABLED;
 
 	lru_gen_fd = open(LRU_GEN_DEBUGFS, O_RDWR);
@@ -353,9 +364,20 @@ void aging_lru_read_and_pass(void)
 	aging_lru_pass(&lru);
 }
 
+/* Also at exit, whatever fails. */
+static void lru_gen_restore(void)
+{
+	write_file(LRU_GEN_ENABLED, lru_gen_caps);
+}
+
 void aging_lru_walk(bool on)
 {
-	TEST_ASSERT(!write_file(LRU_GEN_ENABLED, on ? "7" : "1"),
+	static bool restores;
+
+	if (!restores && atexit(lru_gen_restore))
+		TEST_FAIL("atexit() failed");
+	restores = true;
+	TEST_ASSERT(!write_file(LRU_GEN_ENABLED, on ? lru_gen_caps : "1"),
 		    "Failed to write " LRU_GEN_ENABLED);
 }
 
