@@ -152,6 +152,8 @@ static void l1_code(void)
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static struct page_idle idle;
+/* Unit by unit, but for the order in which page_idle is asked of them. */
+static uint64_t *unit_order;
 static uint64_t *unit_pfns;
 static bool *unit_idle;
 static bool huge_pages;
@@ -338,6 +340,16 @@ static void run_lru_round(uint64_t round)
 
 /* As many leaf SPTEs at least, if KVM is asked about a page table, not a page. */
 #define MANY_PER_RANGE	16
+/* And if those around a young page are asked about, which is asked about by itself. */
+#define FEW_PER_RANGE	2
+
+static void check_at_once(uint64_t round, long ranges, long scanned, long many)
+{
+	ksft_print_msg("%ld SPTEs in %ld ranges\n", scanned, ranges);
+	ksft_test_result(ranges > 0 && (scanned >= many * ranges) == ask_at_once,
+			 "round %lu: KVM is asked %s\n", round,
+			 ask_at_once ? "about a page table at once" : "page by page");
+}
 
 /*
  * Those that the guest used are in a younger generation than those that it did not, so
@@ -357,8 +369,11 @@ static void run_evict_round(uint64_t round)
 	/* Eviction, not a walk of page tables, is to find out what was used. */
 	if (look_around) {
 		aging_lru_walk(false);
+		ranges = aging_stat("ranges");
 		lru_pass();
 		lru_pass();
+		ksft_test_result(aging_stat("ranges") == ranges,
+				 "round %lu: KVM is not asked before\n", round);
 	}
 
 	ranges = aging_stat("ranges");
@@ -367,9 +382,9 @@ static void run_evict_round(uint64_t round)
 		locks = aging_mmu_lock_acquisitions();
 		lru_pass();
 		check_locks(round, locks);
+		ranges = aging_stat("ranges") - ranges;
+		scanned = aging_stat("scanned") - scanned;
 	}
-	ranges = aging_stat("ranges") - ranges;
-	scanned = aging_stat("scanned") - scanned;
 
 	/* What is locked or not on its list stays at first. */
 	for (tries = 0; tries < 10; tries++) {
@@ -387,39 +402,31 @@ static void run_evict_round(uint64_t round)
 		if (!invented)
 			break;
 	}
-	if (look_around)
+	if (look_around) {
+		ranges = aging_stat("ranges") - ranges;
+		scanned = aging_stat("scanned") - scanned;
 		aging_lru_walk(true);
+	}
 
-	ksft_print_msg("%lu units: %lu wrongly evicted, %lu kept; %ld SPTEs in %ld ranges\n",
-		       job.nr_units, missed, invented, scanned, ranges);
+	ksft_print_msg("%lu units: %lu wrongly evicted, %lu kept\n", job.nr_units, missed,
+		       invented);
 	ksft_test_result(!missed, "round %lu: what the guest used is young\n", round);
 	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
-	if (look_around) {
-		ksft_test_result(!ranges, "round %lu: KVM was not asked before\n", round);
-		return;
-	}
-	ksft_test_result(ranges > 0 && (scanned >= MANY_PER_RANGE * ranges) == ask_at_once,
-			 "round %lu: KVM is asked %s\n", round,
-			 ask_at_once ? "about a page table at once" : "page by page");
-}
-
-/* Whose memcg is aged in run_skip_round()?  Not that of the others. */
-static bool is_ours(uint64_t unit)
-{
-	return unit % 2;
+	check_at_once(round, ranges, scanned, look_around ? FEW_PER_RANGE : MANY_PER_RANGE);
 }
 
 /*
- * page_idle is asked of neighbours in memory at once, and those are the pages of one
- * memcg: these first, then the others.  Of all other tests, unit by unit.
+ * Whose memcg is aged in run_skip_round()?  That of every other page of every other page
+ * table, which so is one that need not be asked about, or one with pages to skip.
  */
-static uint64_t unit_at(uint64_t index)
+static bool is_asked(uint64_t unit)
 {
-	uint64_t ours = job.nr_units / 2;
+	return unit / PAGES_PER_HUGE % 2 == 0;
+}
 
-	if (!skip_others)
-		return index;
-	return index < ours ? 2 * index + 1 : 2 * (index - ours);
+static bool is_ours(uint64_t unit)
+{
+	return is_asked(unit) && unit % 2;
 }
 
 /*
@@ -429,21 +436,27 @@ static uint64_t unit_at(uint64_t index)
  */
 static void run_skip_round(uint64_t round)
 {
-	uint64_t used = 0, lost = 0, left = 0, invented = 0, i;
+	uint64_t asked = 0, used = 0, lost = 0, left = 0, invented = 0, i;
 	unsigned long young;
+	long ranges, scanned;
 
 	/* The first pass takes what earlier rounds left. */
 	lru_pass();
 	mark_all_idle();
 	flush_guest_tlb();
 	run_phase(PHASE_PATTERN, round);
+	ranges = aging_stat("ranges");
+	scanned = aging_stat("scanned");
 	young = lru_pass();
+	ranges = aging_stat("ranges") - ranges;
+	scanned = aging_stat("scanned") - scanned;
 	page_idle_test(&idle, unit_pfns, job.nr_units, unit_idle);
 
 	for (i = 0; i < job.nr_units; i++) {
-		uint64_t unit = unit_at(i);
+		uint64_t unit = unit_order[i];
 		bool touched = pattern(unit, round) != TOUCH_NONE;
 
+		asked += is_asked(unit);
 		used += touched && is_ours(unit);
 		if (!unit_pfns[i])
 			continue;
@@ -451,12 +464,16 @@ static void run_skip_round(uint64_t round)
 		left += touched && is_ours(unit) && !unit_idle[i];
 		invented += !touched && !unit_idle[i];
 	}
-	ksft_print_msg("%lu of ours used, %lu young; %lu others lost, %lu of ours left, %lu invented\n",
-		       used, young, lost, left, invented);
+	ksft_print_msg("%lu of ours used, %lu young, %lu left; %lu of others lost; %lu invented\n",
+		       used, young, left, lost, invented);
+	ksft_print_msg("%lu are in tables with some of ours\n", asked);
 	ksft_test_result(young + JITTER >= used && !left,
 			 "round %lu: what the guest used was young, and is old\n", round);
 	ksft_test_result(!lost, "round %lu: what was skipped is young\n", round);
 	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
+	check_at_once(round, ranges, scanned, MANY_PER_RANGE);
+	ksft_test_result(scanned <= (long)asked + 4 * MAX_OTHERS,
+			 "round %lu: KVM is not asked about tables with none of ours\n", round);
 }
 
 /* Do VMs that are created now take a bitmap? */
@@ -533,15 +550,29 @@ static void create_vm(uint64_t pages)
 
 static void lookup_pfns(void)
 {
-	uint64_t i, left_out = 0;
+	uint64_t unit, i, left_out = 0, nr = 0;
 	void *hva;
 
 	unit_pfns = calloc(job.nr_units, sizeof(*unit_pfns));
 	unit_idle = calloc(job.nr_units, sizeof(*unit_idle));
-	TEST_ASSERT(unit_pfns && unit_idle, "Out of memory");
+	unit_order = calloc(job.nr_units, sizeof(*unit_order));
+	TEST_ASSERT(unit_pfns && unit_idle && unit_order, "Out of memory");
+
+	/*
+	 * It is asked of neighbours in memory at once, and those are pages of one memcg:
+	 * these first, then the others.
+	 */
+	for (unit = 0; unit < job.nr_units; unit++) {
+		if (!skip_others || is_ours(unit))
+			unit_order[nr++] = unit;
+	}
+	for (unit = 0; skip_others && unit < job.nr_units; unit++) {
+		if (!is_ours(unit))
+			unit_order[nr++] = unit;
+	}
 
 	for (i = 0; i < job.nr_units; i++) {
-		hva = addr_gpa2hva(vm, TEST_MEM + unit_at(i) * job.unit_pages * PAGE_SIZE);
+		hva = addr_gpa2hva(vm, TEST_MEM + unit_order[i] * job.unit_pages * PAGE_SIZE);
 		unit_pfns[i] = page_idle_pfn(&idle, hva);
 		left_out += !unit_pfns[i];
 	}
@@ -668,7 +699,8 @@ int main(int argc, char *argv[])
 			  get_kvm_intel_param_bool("ept") && !get_kvm_intel_param_bool("eptad");
 	__TEST_REQUIRE(!access_tracking || aging_fast_faults() >= 0,
 		       "No pf_fast in debugfs");
-	ksft_set_plan(rounds * (CHECKS + count_locks + access_tracking));
+	ksft_set_plan(rounds * (CHECKS + count_locks + access_tracking + look_around +
+			     2 * skip_others));
 
 	run_phase(PHASE_POPULATE, 0);
 	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,
@@ -693,6 +725,7 @@ int main(int argc, char *argv[])
 
 	if (want_pfns)
 		page_idle_close(&idle);
+	free(unit_order);
 	free(unit_pfns);
 	free(unit_idle);
 	kvm_vm_free(vm);
