@@ -23,6 +23,8 @@ export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 unset GIT_DIFF_OPTS
 # Nor must the options of the make that called: kbuild is told its own.
 unset MAKEFLAGS MFLAGS MAKELEVEL
+# Nor who built a kernel where and when, or it would be linked anew each time.
+export KBUILD_BUILD_USER=kvm-lockless-mmu KBUILD_BUILD_HOST=build KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:00 UTC 1970"
 # depmod and modinfo live here, and Debian's users have no such PATH.
 export PATH=$PATH:/usr/sbin:/sbin
 
