@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo bench test series apply modules install uninstall kernel shell \
-	mutants lint deps clean inputs
+	mutants kcsan lint deps clean inputs
 MAKEFLAGS += --no-print-directory
 
 export ALL KVER KSRC KIMG DESTDIR CONFIG
@@ -22,9 +22,10 @@ help:
 	@echo '  make apply TREE=DIR     git am onto a kernel tree'
 	@echo '  make modules            kvm.ko, kvm-amd.ko, kvm-intel.ko in build/modules/patched'
 	@echo '  make install            them into updates/ of the kernel; make uninstall takes them out'
-	@echo '  make kernel             a bootable kernel, CONFIG=plain or debug'
-	@echo '  make shell              a shell in the emulated host (KERNEL=stock, plain or debug)'
+	@echo '  make kernel             a bootable kernel, CONFIG=plain, debug or kcsan'
+	@echo '  make shell              a shell in the emulated host (KERNEL=stock, plain, debug or kcsan)'
 	@echo '  make mutants            the naive versions, and the test that catches each (MUTANTS=NAME)'
+	@echo '  make kcsan              the suites and the stress tests on a kernel with KCSAN'
 	@echo '  make lint               the series: checkpatch, sparse, W=1, every commit builds'
 	@echo '  make deps               the Debian packages that all this calls (root)'
 	@echo '  make clean              remove build/ and out/'
@@ -67,6 +68,11 @@ shell: inputs
 
 mutants: inputs
 	@tests/mutants/run $(MUTANTS)
+
+kcsan: deps
+	@CONFIG=kcsan scripts/kernel
+	@scripts/selftests
+	@tests/vm/run --config tests/vm/kcsan.cfg --out out/kcsan -j "$$(nproc)"
 
 # What the emulated hosts boot and run.
 inputs: deps
