@@ -152,7 +152,7 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 		faults = aging_fast_faults() - faults;
 		if (!i)
 			aging_drain_lru();
-		if (vm)
+		if (owner == OWNER_GUEST)
 			hva = addr_gpa2hva(vm, TEST_MEM);
 		TEST_ASSERT(!huge_pages || aging_huge_bytes(hva) == size,
 			    "The memory is not in huge pages");
