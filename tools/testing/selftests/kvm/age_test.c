@@ -588,7 +588,7 @@ static void help(const char *name)
 	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnLF]\n"
 	       " -m: age through page_idle, or through MGLRU in debugfs; with evict, by each page,\n"
 	       "     which takes swap; with look, the same, but aged by eviction itself; with skip,\n"
-	       "     half of the pages are of a memcg that is not aged, and page_idle looks after\n"
+	       "     three of four pages are of a memcg that is not aged, and page_idle looks after\n"
 	       "     (default: page_idle where the kernel has it)\n"
 	       " -p: 4 KiB pages to age (default: 4096)\n"
 	       " -i: rounds (default: 3; 1 of -m evict -H, as huge pages do not come back)\n"
