@@ -60,7 +60,7 @@ static inline u64 age_spte(u64 spte)
  * of both NPT and EPT set.
  *
  * It pairs with every other writer of a present leaf: with the cmpxchg of
- * tdp_mmu_set_spte_atomic() and fast_pf_fix_direct_spte(), with the exchange of
+ * tdp_mmu_set_spte_atomic() and the fast page fault handler, with the exchange of
  * kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(), which sees
  * either the young or the old form and in both of them whether the page is dirty,
  * with the CPU's own setting of Accessed and Dirty, and with the plain store of

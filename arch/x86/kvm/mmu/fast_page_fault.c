@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Page faults that are fixed without mmu_lock held for write: the guest wrote what was
+ * write-protected for dirty logging, or used what had its access taken away by aging.
+ * What to do is decided in fast_page_fault.h; here is the walk around it.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/debugfs.h>
+#include <linux/kvm_host.h>
+#include <linux/percpu.h>
+#include <linux/seq_file.h>
+
+#include "fast_page_fault.h"
+#include "mmu.h"
+#include "mmu_internal.h"
+#include "mmutrace.h"
+#include "tdp_mmu.h"
+
+/* Tries before a fault that others keep changing the SPTE of takes the slow way. */
+#define FAST_PF_TRIES	5
+
+/*
+ * What became of the page faults of all VMs, since the module was loaded.  Not in struct
+ * kvm, so that modules built against an unmodified one still load.
+ */
+static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
+
+/*
+ * Write what was decided, unless the SPTE is another by now, and log the write that
+ * is now possible.
+ *
+ * Dirty is not set here, though that would spare the CPU a PML entry: it would want a
+ * flush of the TLB.  The same page may so be logged twice, which is harmless.
+ *
+ * The cmpxchg pairs with every other writer of a present leaf: with aging and the
+ * write-protection for the log, which change it in place, and with who zaps it.  The
+ * value that it expects is present, so it cannot thaw a frozen SPTE.  If it succeeds,
+ * the SPTE has mapped what it maps since it was read, or again: for a direct MMU the
+ * gfn of an SPTE never changes, nor may the page change under the same SPTE value
+ * without the host having seen the guest's mapping gone.
+ */
+static bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+			u64 *sptep, u64 old_spte, u64 new_spte)
+{
+	if (!try_cmpxchg64(sptep, &old_spte, new_spte))
+		return false;
+
+	if (is_writable_pte(new_spte) && !is_writable_pte(old_spte))
+		mark_page_dirty_in_slot(vcpu->kvm, fault->slot, fault->gfn);
+
+	return true;
+}
+
+static bool memory_is_private(struct kvm *kvm, struct kvm_page_fault *fault)
+{
+	/* A VM without private memory has no opinion. */
+	if (!kvm->arch.has_private_mem)
+		return fault->is_private;
+
+	return kvm_mem_is_private(kvm, fault->gfn);
+}
+
+/* Without a slot, which is being deleted while an SPTE is still there, nothing is. */
+static bool fast_pf_is_logged(struct kvm_page_fault *fault)
+{
+	return fault->slot && kvm_slot_dirty_track_enabled(fault->slot);
+}
+
+static int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf outcome)
+{
+	this_cpu_inc(fast_pf_stats[outcome]);
+	if (fast_pf_is_slow(outcome))
+		return RET_PF_INVALID;
+
+	vcpu->stat.pf_fast++;
+	return outcome == FAST_PF_FIXED ? RET_PF_FIXED : RET_PF_SPURIOUS;
+}
+
+/**
+ * fast_page_fault - fix a page fault without mmu_lock, if it can be
+ * @vcpu: the vCPU that faulted, whose MMU is a direct one
+ * @fault: the fault; its gfn and slot are those of the faulting address
+ *
+ * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock not held.
+ * Return: RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID if mmu_lock is needed.
+ */
+int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	u64 *sptep, spte = 0, new_spte;
+	enum fast_pf outcome;
+	int tries = 0;
+
+	outcome = fast_pf_prejudge(fault, kvm_ad_enabled(), memory_is_private(vcpu->kvm, fault));
+	if (outcome != FAST_PF_FIXED)
+		return fast_pf_return(vcpu, outcome);
+
+	walk_shadow_page_lockless_begin(vcpu);
+
+	do {
+		if (tdp_mmu_enabled)
+			sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu, fault->gfn, &spte);
+		else
+			sptep = kvm_shadow_last_sptep_lockless(vcpu, fault->addr, &spte);
+
+		/*
+		 * What it mapped may have been zapped, but the root is there: the
+		 * vCPU has a reference to it.
+		 */
+		if (WARN_ON_ONCE(!sptep))
+			spte = FROZEN_SPTE;
+
+		/* The level of FROZEN_SPTE, which is not present, does not matter. */
+		outcome = fast_pf_decide(fault, spte,
+					 sptep ? sptep_to_sp(sptep)->role.level : PG_LEVEL_4K,
+					 fast_pf_is_logged(fault), &new_spte);
+		if (outcome != FAST_PF_FIXED ||
+		    fast_pf_fix(vcpu, fault, sptep, spte, new_spte))
+			break;
+
+		outcome = FAST_PF_LOST;
+	} while (++tries < FAST_PF_TRIES);
+
+	trace_fast_page_fault(vcpu, fault, sptep, spte, outcome);
+	walk_shadow_page_lockless_end(vcpu);
+
+	return fast_pf_return(vcpu, outcome);
+}
+
+/**
+ * fast_page_fault_indirect - fix a write-protection fault on a shadowed page table
+ * @vcpu: the vCPU that faulted, whose page tables are shadowed, or those of its L2 guest
+ * @fault: the fault; its gfn and slot are those that the guest's page tables give
+ * @access: what these allow, ACC_*
+ *
+ * mmu_lock is held for read: which gfn an SPTE of an indirect shadow page maps, and with
+ * which rights, is written with mmu_lock held for write.  Without the lock, the cmpxchg
+ * could succeed on an SPTE that has the same value again and maps another gfn, whose
+ * write would then be logged for the wrong page.  It still is a cmpxchg, as aging and
+ * others who hold the lock for read change the SPTE.
+ *
+ * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock not held.
+ * Return: RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID if mmu_lock is needed for
+ * write.
+ */
+int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+			     unsigned int access)
+{
+	struct kvm *kvm = vcpu->kvm;
+	enum fast_pf outcome, reason;
+	u64 *sptep, spte = 0, new_spte;
+	struct kvm_mmu_page *sp;
+	int tries = 0, index;
+
+	/* What is not present wants a walk of the guest's tables to be shadowed. */
+	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
+	if (outcome != FAST_PF_FIXED)
+		return fast_pf_return(vcpu, outcome);
+
+	read_lock(&kvm->mmu_lock);
+
+	do {
+		outcome = FAST_PF_NOT_MAPPED;
+		sptep = kvm_shadow_last_sptep_lockless(vcpu, fault->addr, &spte);
+		if (!sptep)
+			break;
+
+		sp = sptep_to_sp(sptep);
+		index = spte_index(sptep);
+
+		outcome = fast_pf_decide(fault, spte, sp->role.level,
+					 fast_pf_is_logged(fault), &new_spte);
+		if (fast_pf_is_slow(outcome))
+			break;
+
+		/* unsync: the TDP MMU may set it with mmu_lock held for read. */
+		reason = fast_pf_decide_indirect(fault, spte, sp->role.level,
+						 is_obsolete_sp(kvm, sp),
+						 READ_ONCE(sp->unsync),
+						 kvm_mmu_page_get_gfn(sp, index),
+						 access & kvm_mmu_page_get_access(sp, index));
+		if (reason != FAST_PF_FIXED)
+			outcome = reason;
+		if (outcome != FAST_PF_FIXED ||
+		    fast_pf_fix(vcpu, fault, sptep, spte, new_spte))
+			break;
+
+		outcome = FAST_PF_LOST;
+	} while (++tries < FAST_PF_TRIES);
+
+	trace_fast_page_fault(vcpu, fault, sptep, spte, outcome);
+	read_unlock(&kvm->mmu_lock);
+
+	return fast_pf_return(vcpu, outcome);
+}
+
+static int fast_pf_stats_show(struct seq_file *m, void *unused)
+{
+	static const char * const names[NR_FAST_PF] = {
+		[FAST_PF_FIXED] = "fixed",
+		[FAST_PF_SPURIOUS] = "spurious",
+		[FAST_PF_MMIO] = "mmio",
+		[FAST_PF_PRIVATE] = "private",
+		[FAST_PF_NOT_MAPPED] = "not_mapped",
+		[FAST_PF_NOT_WRITE] = "not_write",
+		[FAST_PF_READ_ONLY] = "read_only",
+		[FAST_PF_HUGE] = "huge",
+		[FAST_PF_UNSYNC] = "unsync",
+		[FAST_PF_STALE] = "stale",
+		[FAST_PF_LOST] = "lost",
+	};
+	enum fast_pf outcome;
+	int cpu;
+
+	for (outcome = 0; outcome < NR_FAST_PF; outcome++) {
+		unsigned long sum = 0;
+
+		for_each_possible_cpu(cpu)
+			sum += READ_ONCE(per_cpu(fast_pf_stats, cpu)[outcome]);
+		seq_printf(m, "%s %lu\n", names[outcome], sum);
+	}
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(fast_pf_stats);
+
+/**
+ * fast_pf_create_debugfs - create the file that shows what became of page faults
+ * @dir: KVM's debugfs directory; removing it removes the file
+ *
+ * Context: may sleep.  Errors are debugfs's own, and ignored as its rules say.
+ */
+void fast_pf_create_debugfs(struct dentry *dir)
+{
+	debugfs_create_file("fast_page_fault", 0444, dir, NULL, &fast_pf_stats_fops);
+}

@@ -1,0 +1,755 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A migration without an end: no write may be missing from the dirty log.
+ *
+ * vCPUs write numbers that go up to random pages, of which each has a word for each
+ * vCPU.  A thread copies the memory, and then what the log says was written since, over
+ * and over, as a migration does: take the log, clear it, copy.  Every so often it stops
+ * the vCPUs, does so once more, and compares the copy with the memory.  A page that was
+ * written without being logged stays different, as nobody write-protects it again.
+ *
+ * Meanwhile, others take the memory from the guest, swap it out, age it, make huge pages
+ * of it and split them, and delete memslots, which zaps all roots.  The guests may be
+ * nested ones, for which L1 changes the page tables all the time.
+ */
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <asm/barrier.h>
+#include <linux/bitmap.h>
+
+#include "aging_util.h"
+#include "kvm_util.h"
+#include "nested_util.h"
+#include "processor.h"
+#include "swap_util.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#define TEST_SLOT	1
+#define ZAP_SLOT	2
+
+#define TEST_MEM	0x100000000ULL
+#define ZAP_MEM		0x80000000ULL
+
+#define HUGE_SIZE	(2ULL << 20)
+#define PAGES_PER_HUGE	(HUGE_SIZE / PAGE_SIZE)
+
+/* Pages that KVM_CLEAR_DIRTY_LOG is asked to clear at once. */
+#define CLEAR_PAGES	512
+
+/* How often the log is taken before the copy is compared, and logging begins again. */
+#define PASSES		20
+
+/*
+ * A vCPU writes a page once, or, now and then, as often as it takes to go on while the
+ * log is taken and the page copied: through a TLB entry that should have been flushed.
+ */
+#define BURST		500000
+#define VISITS_PER_BURST	64
+
+/* Pages that a vCPU visits between two exits to the host. */
+#define VISITS_PER_EXIT	64
+/* And an L2 between two exits to L1, and what that changes each time. */
+#define VISITS_PER_CALL	64
+#define CHANGES		4
+
+/* Seconds between two lines about what the test still waits for. */
+#define REPORT_PERIOD	10
+
+#define MAX_VCPUS	8
+#define MAX_PAGES	262144
+#define RING_ENTRIES	4096
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
+#endif
+
+static const char * const mode_names[] = { "get", "clear", "initial", "ring" };
+
+static enum mode {
+	/* KVM_GET_DIRTY_LOG clears, too. */
+	MODE_GET,
+	/* KVM_CLEAR_DIRTY_LOG does. */
+	MODE_CLEAR,
+	/* As before, with all pages in the log when logging begins. */
+	MODE_INITIAL,
+	MODE_RING,
+	NR_MODES
+} mode;
+
+/* What the guest has to know. */
+static uint64_t nr_pages = 1024;
+static uint64_t nr_vcpus = 2;
+static uint64_t seed = 1;
+static bool nested;
+
+static struct {
+	struct l2_map map;
+	struct l2 l2[MAX_VCPUS];
+} l1;
+
+/* A step of splitmix64: good enough to choose places. */
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
+	return z ^ z >> 31;
+}
+
+static void guest_code(uint64_t index)
+{
+	uint64_t visits, burst, value = 0;
+	uint64_t state = seed + index;
+	uint64_t *word;
+
+	for (visits = 1; ; visits++) {
+		word = (uint64_t *)(TEST_MEM + next_random(&state) % nr_pages * PAGE_SIZE) + index;
+
+		burst = next_random(&state) % VISITS_PER_BURST ? 1 : BURST;
+		while (burst--)
+			WRITE_ONCE(*word, ++value);
+
+		if (nested && visits % VISITS_PER_CALL == 0)
+			l2_call();
+		if (visits % VISITS_PER_EXIT == 0)
+			GUEST_SYNC1(value);
+	}
+}
+
+/* Which frame a page is in does not matter to L2, nor to the test. */
+static void l1_map_random(uint64_t page, uint64_t *state)
+{
+	uint64_t frame = TEST_MEM + next_random(state) % nr_pages * PAGE_SIZE;
+
+	WRITE_ONCE(l1.map.leaves[page], frame | l1.map.page_bits);
+}
+
+static void l1_change(uint64_t *state)
+{
+	uint64_t page = next_random(state) % nr_pages;
+
+	switch (next_random(state) % 4) {
+	case 0:
+		WRITE_ONCE(l1.map.leaves[page], 0);
+		break;
+	case 1:
+		WRITE_ONCE(l1.map.leaves[page], l1.map.leaves[page] & ~L2_WRITABLE);
+		break;
+	default:
+		l1_map_random(page, state);
+		break;
+	}
+}
+
+static void l1_code(uint64_t index)
+{
+	struct l2 *l2 = &l1.l2[index];
+	uint64_t state = seed + index;
+	uint64_t page;
+	int i;
+
+	l2_init(l2, &l1.map, guest_code, index);
+
+	for (;;) {
+		l2_flush(l2);
+		switch (l2_run(l2)) {
+		case L2_CALL:
+			for (i = 0; i < CHANGES; i++)
+				l1_change(&state);
+			break;
+		case L2_FAULT:
+			page = (l2->fault_gpa - TEST_MEM) / PAGE_SIZE;
+			GUEST_ASSERT(page < nr_pages);
+			l1_map_random(page, &state);
+			break;
+		default:
+			GUEST_FAIL("L2 exited with 0x%lx", l2->exit_code);
+		}
+	}
+}
+
+static struct kvm_vm *vm;
+static struct kvm_vcpu *vcpus[MAX_VCPUS];
+/* A file's, so that to unmap it loses nothing but SPTEs. */
+static void *mem;
+/* The latter is for vCPUs, without which the copy cannot be compared. */
+static bool stop, stop_vcpus;
+
+static bool stopping(void)
+{
+	return READ_ONCE(stop);
+}
+
+static uint64_t *page_words(uint64_t page)
+{
+	return mem + page * PAGE_SIZE;
+}
+
+/* Unknown to the library, which does not align files to huge pages. */
+static void set_test_slot(uint32_t flags)
+{
+	vm_set_user_memory_region(vm, TEST_SLOT, flags, TEST_MEM, nr_pages * PAGE_SIZE, mem);
+}
+
+/* vCPUs and who stops them: how many wait, while somebody wants them to. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool wanted;
+	int waiting;
+} pause_ = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+static void pause_here(void)
+{
+	if (!READ_ONCE(pause_.wanted))
+		return;
+
+	pthread_mutex_lock(&pause_.lock);
+	pause_.waiting++;
+	pthread_cond_broadcast(&pause_.changed);
+	while (pause_.wanted)
+		pthread_cond_wait(&pause_.changed, &pause_.lock);
+	pause_.waiting--;
+	pthread_cond_broadcast(&pause_.changed);
+	pthread_mutex_unlock(&pause_.lock);
+}
+
+static void pause_vcpus(void)
+{
+	pthread_mutex_lock(&pause_.lock);
+	WRITE_ONCE(pause_.wanted, true);
+	while (pause_.waiting < nr_vcpus)
+		pthread_cond_wait(&pause_.changed, &pause_.lock);
+	pthread_mutex_unlock(&pause_.lock);
+}
+
+static void resume_vcpus(void)
+{
+	pthread_mutex_lock(&pause_.lock);
+	WRITE_ONCE(pause_.wanted, false);
+	pthread_cond_broadcast(&pause_.changed);
+	while (pause_.waiting)
+		pthread_cond_wait(&pause_.changed, &pause_.lock);
+	pthread_mutex_unlock(&pause_.lock);
+}
+
+static uint64_t writes[MAX_VCPUS];
+
+static void *vcpu_thread(void *arg)
+{
+	struct kvm_vcpu *vcpu = arg;
+	struct ucall uc;
+
+	while (!READ_ONCE(stop_vcpus)) {
+		pause_here();
+		vcpu_run(vcpu);
+
+		/* Until the log has been taken. */
+		if (vcpu->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL)
+			continue;
+
+		errno = 0;
+		switch (get_ucall(vcpu, &uc)) {
+		case UCALL_SYNC:
+			WRITE_ONCE(writes[vcpu->id], uc.args[0]);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unexpected exit: %s", exit_reason_str(vcpu->run->exit_reason));
+		}
+	}
+	return NULL;
+}
+
+/* The copy, of the words of all vCPUs, and what was found in the log. */
+static uint64_t (*copy)[MAX_VCPUS];
+static unsigned long *taken;
+static struct kvm_dirty_gfn *rings[MAX_VCPUS];
+static uint32_t ring_next[MAX_VCPUS];
+static uint64_t compared, copied;
+
+static void copy_page(uint64_t page)
+{
+	int i;
+
+	for (i = 0; i < nr_vcpus; i++)
+		copy[page][i] = READ_ONCE(page_words(page)[i]);
+	copied++;
+}
+
+static void copy_taken(uint64_t first, uint64_t nr)
+{
+	uint64_t page;
+
+	for (page = first; page < first + nr; page++) {
+		if (test_bit(page, taken))
+			copy_page(page);
+	}
+}
+
+static void take_ring(int i)
+{
+	struct kvm_dirty_gfn *entry;
+
+	for (;; ring_next[i]++) {
+		entry = &rings[i][ring_next[i] % RING_ENTRIES];
+		/* What the kernel wrote before it set the flag. */
+		if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
+			return;
+		TEST_ASSERT(entry->slot == TEST_SLOT && entry->offset < nr_pages,
+			    "Slot %u, offset 0x%llx in the ring of vCPU %d", entry->slot,
+			    entry->offset, i);
+		set_bit(entry->offset, taken);
+		/* What was read of it is not KVM's any more. */
+		smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+	}
+}
+
+/* Take the log, clear it, copy: in this order, for each page. */
+static void one_pass(void)
+{
+	uint64_t first, nr;
+	int i;
+
+	bitmap_zero(taken, nr_pages);
+
+	switch (mode) {
+	case MODE_GET:
+		kvm_vm_get_dirty_log(vm, TEST_SLOT, taken);
+		copy_taken(0, nr_pages);
+		break;
+	case MODE_CLEAR:
+	case MODE_INITIAL:
+		kvm_vm_get_dirty_log(vm, TEST_SLOT, taken);
+		for (first = 0; first < nr_pages; first += nr) {
+			nr = min_t(uint64_t, CLEAR_PAGES, nr_pages - first);
+			kvm_vm_clear_dirty_log(vm, TEST_SLOT, taken + first / BITS_PER_LONG,
+					       first, nr);
+			copy_taken(first, nr);
+		}
+		break;
+	default:
+		for (i = 0; i < nr_vcpus; i++)
+			take_ring(i);
+		kvm_vm_reset_dirty_ring(vm);
+		copy_taken(0, nr_pages);
+		break;
+	}
+}
+
+static void compare(void)
+{
+	uint64_t page, wrong = 0, *words;
+	int i;
+
+	for (page = 0; page < nr_pages; page++) {
+		words = page_words(page);
+		for (i = 0; i < nr_vcpus; i++) {
+			if (words[i] == copy[page][i])
+				continue;
+			if (!wrong++)
+				ksft_print_msg("page %lu: vCPU %d wrote %lu, the copy has %lu\n",
+					       page, i, words[i], copy[page][i]);
+		}
+	}
+
+	/* An old EACCES would turn a failed assertion into a skip. */
+	errno = 0;
+	TEST_ASSERT(!wrong, "%lu words were written, and not in the log (comparison %lu)",
+		    wrong, compared);
+	compared++;
+}
+
+static void *copy_thread(void *arg)
+{
+	uint64_t state = seed ^ 'c';
+	uint64_t page;
+	int i;
+
+	while (!stopping()) {
+		set_test_slot(KVM_MEM_LOG_DIRTY_PAGES);
+		for (page = 0; page < nr_pages; page++)
+			copy_page(page);
+		for (i = 0; i < PASSES; i++) {
+			usleep(next_random(&state) % 2000);
+			one_pass();
+		}
+
+		/* At once, while vCPUs still have in their TLBs what they had before. */
+		pause_vcpus();
+		one_pass();
+		compare();
+		resume_vcpus();
+
+		set_test_slot(0);
+		/* Let vCPUs map huge pages, which they cannot while they are logged. */
+		usleep(next_random(&state) % 10000);
+	}
+	return NULL;
+}
+
+struct worker {
+	pthread_t thread;
+	/* The letter that disables it, and what it counts. */
+	char letter;
+	const char *name;
+	void *(*fn)(void *worker);
+	bool enabled;
+	/* Written by the thread alone. */
+	uint64_t count;
+};
+
+static void count_one(struct worker *worker)
+{
+	WRITE_ONCE(worker->count, worker->count + 1);
+}
+
+#define UNMAP_PAGES	64
+
+static void *unmap_thread(void *arg)
+{
+	uint64_t state = seed ^ 'u';
+	uint64_t page, nr;
+
+	while (!stopping()) {
+		nr = next_random(&state) % UNMAP_PAGES + 1;
+		page = next_random(&state) % (nr_pages - nr + 1);
+		TEST_ASSERT(!madvise(page_words(page), nr * PAGE_SIZE, MADV_DONTNEED),
+			    "Failed to unmap memory");
+		count_one(arg);
+		usleep(next_random(&state) % 4000);
+	}
+	return NULL;
+}
+
+#define SWAP_PAGES	64
+
+static void *swap_thread(void *arg)
+{
+	uint64_t state = seed ^ 's';
+	unsigned char cached[SWAP_PAGES];
+	uint64_t first;
+
+	while (!stopping()) {
+		first = next_random(&state) % (nr_pages - SWAP_PAGES + 1);
+		swap_out(page_words(first), SWAP_PAGES * PAGE_SIZE);
+		TEST_ASSERT(!mincore(page_words(first), SWAP_PAGES * PAGE_SIZE, cached),
+			    "Failed to look for pages");
+		if (memchr(cached, 0, SWAP_PAGES))
+			count_one(arg);
+		usleep(next_random(&state) % 50000);
+	}
+	return NULL;
+}
+
+static void *lru_thread(void *arg)
+{
+	while (!stopping()) {
+		aging_lru_read_and_pass();
+		count_one(arg);
+		usleep(10000);
+	}
+	return NULL;
+}
+
+static bool collapse(void *hva)
+{
+	return !madvise(hva, HUGE_SIZE, MADV_COLLAPSE);
+}
+
+/* Unmapping a part of one splits it again. */
+static void *huge_thread(void *arg)
+{
+	uint64_t nr_huge = nr_pages / PAGES_PER_HUGE;
+	uint64_t state = seed ^ 'h';
+
+	while (!stopping()) {
+		/* Fails while somebody else holds a reference to a page. */
+		if (collapse(page_words(next_random(&state) % nr_huge * PAGES_PER_HUGE)))
+			count_one(arg);
+		usleep(next_random(&state) % 20000);
+	}
+	return NULL;
+}
+
+/* As age_stress_test does: the guest does not use the slot, but has its roots zapped. */
+static void *memslot_thread(void *arg)
+{
+	uint64_t state = seed ^ 'm';
+
+	while (!stopping()) {
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, nr_pages * PAGE_SIZE, mem);
+		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
+		count_one(arg);
+		usleep(next_random(&state) % 200000);
+	}
+	return NULL;
+}
+
+static struct worker workers[] = {
+	{ .letter = 'u', .name = "unmapped_ranges", .fn = unmap_thread, },
+	{ .letter = 's', .name = "swapped_out_ranges", .fn = swap_thread, },
+	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
+	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
+	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
+};
+
+static struct worker *worker_of(char letter)
+{
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].letter == letter)
+			return &workers[i];
+	}
+	return NULL;
+}
+
+static void disable(char letter, const char *why)
+{
+	struct worker *worker = worker_of(letter);
+
+	if (worker->enabled)
+		ksft_print_msg("no %s: %s\n", worker->name, why);
+	worker->enabled = false;
+}
+
+/* Is there anybody who has not finished a single operation yet? */
+static bool unfinished(bool print)
+{
+	bool ret = !READ_ONCE(compared);
+	int i;
+
+	if (ret && print)
+		ksft_print_msg("waiting for the first comparison\n");
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (!workers[i].enabled || READ_ONCE(workers[i].count))
+			continue;
+		ret = true;
+		if (print)
+			ksft_print_msg("waiting for the first of %s\n", workers[i].name);
+	}
+	return ret;
+}
+
+/* For @seconds, and then as long as it takes everybody to get somewhere. */
+static void run_threads(unsigned long seconds)
+{
+	pthread_t vcpu_threads[MAX_VCPUS], copier;
+	struct timespec start;
+	unsigned long elapsed;
+	int i;
+
+	for (i = 0; i < nr_vcpus; i++)
+		pthread_create(&vcpu_threads[i], NULL, vcpu_thread, vcpus[i]);
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].enabled)
+			pthread_create(&workers[i].thread, NULL, workers[i].fn, &workers[i]);
+	}
+	pthread_create(&copier, NULL, copy_thread, NULL);
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	do {
+		sleep(1);
+		elapsed = timespec_elapsed(start).tv_sec;
+	} while (elapsed < seconds || unfinished(elapsed % REPORT_PERIOD == 0));
+
+	WRITE_ONCE(stop, true);
+	pthread_join(copier, NULL);
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].enabled)
+			pthread_join(workers[i].thread, NULL);
+	}
+	WRITE_ONCE(stop_vcpus, true);
+	for (i = 0; i < nr_vcpus; i++)
+		pthread_join(vcpu_threads[i], NULL);
+}
+
+static void create_mem(void)
+{
+	size_t size = nr_pages * PAGE_SIZE;
+	int fd = kvm_memfd_alloc(size, false);
+
+	mem = mmap(NULL, size + HUGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "Failed to reserve addresses");
+	mem = mmap(align_ptr_up(mem, HUGE_SIZE), size, PROT_READ | PROT_WRITE,
+		   MAP_SHARED | MAP_FIXED, fd, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "Failed to map memory");
+	/* Before guests do, so that a first write need not allocate. */
+	memset(mem, 0, size);
+}
+
+static void create_vm(void)
+{
+	int i;
+
+	vm = __vm_create(VM_SHAPE_DEFAULT, nr_vcpus, nr_pages);
+	if (mode == MODE_RING)
+		vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(struct kvm_dirty_gfn));
+	else if (mode == MODE_CLEAR)
+		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	else if (mode == MODE_INITIAL)
+		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET);
+
+	for (i = 0; i < nr_vcpus; i++)
+		vcpus[i] = vm_vcpu_add(vm, i, nested ? l1_code : guest_code);
+
+	create_mem();
+	set_test_slot(0);
+	virt_map(vm, TEST_MEM, TEST_MEM, nr_pages);
+
+	for (i = 0; i < nr_vcpus; i++) {
+		vcpu_args_set(vcpus[i], 1, i);
+		if (mode == MODE_RING)
+			rings[i] = vcpu_map_dirty_ring(vcpus[i]);
+	}
+
+	if (nested) {
+		l2_map_create(vm, &l1.map, TEST_MEM, nr_pages, false, 0);
+		for (i = 0; i < nr_vcpus; i++)
+			l2_create(vm, &l1.l2[i]);
+		sync_global_to_guest(vm, l1);
+	}
+	sync_global_to_guest(vm, nr_pages);
+	sync_global_to_guest(vm, seed);
+	sync_global_to_guest(vm, nested);
+}
+
+static enum mode mode_of(const char *name)
+{
+	enum mode i;
+
+	for (i = 0; i < NR_MODES; i++) {
+		if (!strcmp(name, mode_names[i]))
+			break;
+	}
+	return i;
+}
+
+static void help(const char *name)
+{
+	printf("usage: %s [-m mode] [-v vcpus] [-p pages] [-s seconds]\n"
+	       "       [-d letters] [-S seed] [-n]\n"
+	       " -m: how the log is taken and cleared (default: get)\n"
+	       "     get      KVM_GET_DIRTY_LOG does both\n"
+	       "     clear    KVM_CLEAR_DIRTY_LOG clears\n"
+	       "     initial  as clear, with all pages in the log at first\n"
+	       "     ring     the dirty ring\n"
+	       " -v: vCPUs, at most %d (default: 2)\n"
+	       " -p: pages of memory, a multiple of %d, at most %d (default: %lu)\n"
+	       " -s: how long to run (default: 10)\n"
+	       " -d: leave out: u unmapping memory, s swap, a MGLRU aging, h huge page\n"
+	       "     collapse, m memslot deletion\n"
+	       " -S: seed of all random choices, a positive number (default: 1)\n"
+	       " -n: nested guests, with nested paging\n", name,
+	       MAX_VCPUS, BITS_PER_LONG, MAX_PAGES, nr_pages);
+	exit(KSFT_FAIL);
+}
+
+int main(int argc, char *argv[])
+{
+	unsigned long seconds = 10;
+	uint64_t total = 0;
+	const char *why;
+	int i, opt;
+
+	for (i = 0; i < ARRAY_SIZE(workers); i++)
+		workers[i].enabled = true;
+
+	while ((opt = getopt(argc, argv, "m:v:p:s:d:S:n")) != -1) {
+		switch (opt) {
+		case 'm':
+			mode = mode_of(optarg);
+			break;
+		case 'v':
+			nr_vcpus = aging_parse_positive(optarg);
+			break;
+		case 'p':
+			nr_pages = aging_parse_positive(optarg);
+			break;
+		case 's':
+			seconds = aging_parse_positive(optarg);
+			break;
+		case 'd':
+			for (; *optarg; optarg++) {
+				if (!worker_of(*optarg))
+					help(argv[0]);
+				worker_of(*optarg)->enabled = false;
+			}
+			break;
+		case 'S':
+			seed = aging_parse_positive(optarg);
+			break;
+		case 'n':
+			nested = true;
+			break;
+		default:
+			help(argv[0]);
+		}
+	}
+	if (optind != argc || mode == NR_MODES || !seconds || !seed || !nr_vcpus ||
+	    nr_vcpus > MAX_VCPUS || !nr_pages || nr_pages % BITS_PER_LONG ||
+	    nr_pages > MAX_PAGES)
+		help(argv[0]);
+
+	ksft_print_header();
+	if (nested) {
+		why = l2_supported();
+		__TEST_REQUIRE(!why, "%s", why);
+	}
+	if (mode == MODE_RING)
+		TEST_REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
+			     kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL));
+	if (mode == MODE_INITIAL)
+		TEST_REQUIRE(kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) &
+			     KVM_DIRTY_LOG_INITIALLY_SET);
+
+	if (worker_of('a')->enabled) {
+		why = aging_lru_setup();
+		if (why)
+			disable('a', why);
+	}
+
+	create_vm();
+	copy = calloc(nr_pages, sizeof(*copy));
+	taken = bitmap_zalloc(nr_pages);
+	TEST_ASSERT(copy && taken, "Out of memory");
+
+	if (worker_of('s')->enabled) {
+		why = swap_open();
+		if (why)
+			disable('s', why);
+	}
+	if (worker_of('h')->enabled) {
+		if (nr_pages < PAGES_PER_HUGE)
+			disable('h', "less than 512 pages");
+		else if (!collapse(page_words(0)) && errno == EINVAL)
+			disable('h', "the kernel cannot collapse files on demand");
+	}
+
+	ksft_set_plan(1);
+	run_threads(seconds);
+
+	for (i = 0; i < nr_vcpus; i++)
+		total += writes[i];
+	for (i = 0; i < ARRAY_SIZE(workers); i++) {
+		if (workers[i].enabled)
+			ksft_print_msg("%s: %lu\n", workers[i].name, workers[i].count);
+	}
+	ksft_print_msg("%lu writes, %lu pages copied, %lu comparisons\n", total, copied, compared);
+	ksft_test_result(total && copied, "%s%s\n", mode_names[mode], nested ? "_nested" : "");
+
+	kvm_vm_free(vm);
+	ksft_finished();
+}
