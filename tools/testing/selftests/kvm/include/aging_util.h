@@ -130,10 +130,12 @@ uint64_t aging_huge_bytes(void *hva);
 unsigned long aging_parse_positive(const char *arg);
 
 /*
- * How often mmu_lock was taken since boot, by all VMs, for read or for write.
+ * How often mmu_lock was taken since boot, by all VMs, for read or for write, or for
+ * write alone.
  * Returns -1 without CONFIG_LOCK_STAT, or before it was ever taken.
  */
 long aging_mmu_lock_acquisitions(void);
+long aging_mmu_lock_write_acquisitions(void);
 
 /*
  * How many faults KVM has fixed without mmu_lock, of all VMs that there are now.

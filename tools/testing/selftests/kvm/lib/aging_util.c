@@ -409,7 +409,7 @@ unsigned long aging_lru_young(void)
 	return young;
 }
 
-long aging_mmu_lock_acquisitions(void)
+static long mmu_lock_acquisitions(bool for_read)
 {
 	long sum = 0, acquisitions;
 	bool found = false;
@@ -431,7 +431,7 @@ long aging_mmu_lock_acquisitions(void)
 		if (!colon)
 			continue;
 		colon += strlen("mmu_lock");
-		if (!strncmp(colon, "-R", 2) || !strncmp(colon, "-W", 2))
+		if (!strncmp(colon, "-W", 2) || (for_read && !strncmp(colon, "-R", 2)))
 			colon += 2;
 		if (*colon != ':' || sscanf(colon + 1, "%*s %*s %*s %*s %*s %*s %*s %ld",
 					    &acquisitions) != 1)
@@ -442,6 +442,16 @@ long aging_mmu_lock_acquisitions(void)
 	fclose(stat);
 
 	return found ? sum : -1;
+}
+
+long aging_mmu_lock_acquisitions(void)
+{
+	return mmu_lock_acquisitions(true);
+}
+
+long aging_mmu_lock_write_acquisitions(void)
+{
+	return mmu_lock_acquisitions(false);
 }
 
 long aging_fast_faults(void)
