@@ -52,7 +52,7 @@ static bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrp
 		return false;
 
 	*new_spte = dirty_log_cleared(*spte, level, wrprot);
-	if (is_dirty_spte(*spte) && !is_dirty_spte(*new_spte))
+	if (dirty_log_lost_dirty(*spte, *new_spte))
 		kvm_set_pfn_dirty(spte_to_pfn(*spte));
 	return true;
 }
@@ -85,6 +85,8 @@ static void tdp_clear_root(struct kvm_mmu_page *root, const struct dirty_log_ran
 static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool huge)
 {
 	struct kvm_mmu_page *root;
+
+	lockdep_assert_held_read(&kvm->mmu_lock);
 
 	if (!tdp_mmu_enabled)
 		return;
@@ -127,6 +129,8 @@ static void rmaps_clear(struct kvm *kvm, const struct dirty_log_range *range)
 {
 	unsigned long mask;
 
+	lockdep_assert_held_read(&kvm->mmu_lock);
+
 	if (!kvm_memslots_have_rmaps(kvm))
 		return;
 
@@ -141,6 +145,8 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
 	struct kvm_rmap_head *first, *last;
 	bool found = false;
 	int level;
+
+	lockdep_assert_held_read(&kvm->mmu_lock);
 
 	if (!kvm_memslots_have_rmaps(kvm))
 		return false;
@@ -169,7 +175,8 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
  * the log had better not fault.
  *
  * It is fine if somebody else splits one meanwhile: what it is split to inherits W, and
- * is looked at afterwards.  None is made, as the memslot is logged.
+ * is looked at afterwards.  None is made, as the memslot is logged; or it is not, and the
+ * reset of a ring that names it has no effect that matters.
  *
  * Huge pages are split with mmu_lock dropped and taken again, and those in rmaps need it
  * for write.  The log's bits are taken, and nothing has been returned.
@@ -221,6 +228,9 @@ void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_
 
 	lockdep_assert_held(&kvm->slots_lock);
 	lockdep_assert_held_read(&kvm->mmu_lock);
+
+	if (WARN_ON_ONCE(!mask))
+		return;
 
 	if (kvm_dirty_log_manual_protect_and_init_set(kvm))
 		clear_huge(kvm, &range);

@@ -18,8 +18,8 @@
  * After it was written, and not before.  Who clears the log takes the page's bit, and
  * then W of the SPTE, see kvm_arch_mmu_enable_log_dirty_pt_masked().  If the bit came
  * first, it could be taken before the SPTE allows writes, which nobody would log then,
- * as the next write does not fault.  Each of the two is a locked operation, of the
- * bitmap's as of the SPTE's, so whoever takes the bit sees the SPTE.
+ * as the next write does not fault.  The SPTE is written by a locked operation, or with
+ * mmu_lock held for write, which excludes who clears; so whoever takes the bit sees it.
  *
  * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock held.
  */
@@ -53,6 +53,15 @@ static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 
 	return spte & ~(wrprot || spte_ad_need_write_protect(spte) ? PT_WRITABLE_MASK :
 								     shadow_dirty_mask);
+}
+
+/*
+ * Whether a page has to be told that it is dirty when its SPTE changes: nobody else knows
+ * any more.
+ */
+static inline bool dirty_log_lost_dirty(u64 old_spte, u64 new_spte)
+{
+	return is_dirty_spte(old_spte) && !is_dirty_spte(new_spte);
 }
 
 /**

@@ -154,6 +154,9 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 
 	/* What is not present wants a walk of the guest's tables to be shadowed. */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
+	/* And what the guest's tables do not allow, the slow way may have to. */
+	if (outcome == FAST_PF_FIXED && !(access & ACC_WRITE_MASK))
+		outcome = FAST_PF_READ_ONLY;
 	if (outcome != FAST_PF_FIXED)
 		return fast_pf_return(vcpu, outcome);
 
@@ -178,7 +181,7 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 						 is_obsolete_sp(kvm, sp),
 						 READ_ONCE(sp->unsync),
 						 kvm_mmu_page_get_gfn(sp, index),
-						 access & kvm_mmu_page_get_access(sp, index));
+						 kvm_mmu_page_get_access(sp, index), access);
 		if (reason != FAST_PF_FIXED)
 			outcome = reason;
 		if (outcome != FAST_PF_FIXED ||

@@ -143,7 +143,8 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
  * @obsolete: whether that page is about to go
  * @unsync: whether the guest may write the page table behind it without KVM's knowing
  * @gfn: what the SPTE maps, rounded to its level
- * @access: what both the SPTE's shadow page and the guest's page tables allow, ACC_*
+ * @access: what the guest's page tables allowed when the SPTE was made, ACC_*
+ * @gpte_access: and what they were found to allow
  *
  * The guest's page tables were read without mmu_lock, so what they say may be old, and
  * what the SPTE says may be too, if it is in an unsync page.  Where both say the same,
@@ -154,15 +155,16 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
  */
 static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *fault,
 						   u64 spte, int level, bool obsolete,
-						   bool unsync, gfn_t gfn, unsigned int access)
+						   bool unsync, gfn_t gfn, unsigned int access,
+						   unsigned int gpte_access)
 {
-	if (obsolete || gfn != gfn_round_for_level(fault->gfn, level))
+	if (obsolete || gfn != gfn_round_for_level(fault->gfn, level) || access != gpte_access)
 		return FAST_PF_STALE;
 	if (unsync)
 		return FAST_PF_UNSYNC;
 	if (!(access & ACC_WRITE_MASK))
 		return FAST_PF_READ_ONLY;
-	/* It may be U that was missing, not W: the guest has given it since. */
+	/* Not W alone is missing.  With EPT, it is R, which aging has taken. */
 	if (fault->user && (spte & shadow_user_mask) != shadow_user_mask)
 		return FAST_PF_READ_ONLY;
 

@@ -68,8 +68,8 @@ static inline struct pte_list_desc *rmap_list_desc(unsigned long list)
 }
 
 /*
- * The list, for somebody who holds mmu_lock for write, which keeps it from
- * being changed.  It may be locked and unlocked meanwhile by who walks it.
+ * The list, for somebody who holds mmu_lock, for write or for read, which keeps it
+ * from being changed.  It may be locked and unlocked meanwhile by who walks it.
  */
 static inline unsigned long kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
 {

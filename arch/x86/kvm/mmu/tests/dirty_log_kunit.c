@@ -28,7 +28,7 @@ static void dirty_log_leaves(struct kunit *test)
 	struct kvm_property changed = { "changed, if it has the bit" };
 	struct kvm_property memory = { "SPTE in memory" };
 	struct kvm_property read = { "SPTE that was replaced" };
-	struct kvm_property dirty = { "dirty in the SPTE, or in what was replaced" };
+	struct kvm_property dirty = { "the page is told, if the SPTE does not know any more" };
 	u64 spte = 0;
 	int i;
 
@@ -50,8 +50,9 @@ static void dirty_log_leaves(struct kunit *test)
 			if (!done)
 				continue;
 			kvm_check(&read, spte, old, spte);
-			kvm_check(&dirty, spte, kvm_leaf_is_dirty(set, old),
-				  kvm_leaf_is_dirty(set, spte));
+			kvm_check(&dirty, spte, dirty_log_lost_dirty(spte, want),
+				  kvm_leaf_is_dirty(set, spte) &&
+				  !kvm_leaf_is_dirty(set, want));
 		}
 	}
 

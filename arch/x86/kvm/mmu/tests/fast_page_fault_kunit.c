@@ -221,12 +221,13 @@ static void fast_pf_indirect(struct kunit *test)
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++) {
 		const gfn_t base = gfn & ~((1ull << 9 * (level - PG_LEVEL_4K)) - 1);
 
-		for (bits = 0; bits < 1u << 6; bits++) {
+		for (bits = 0; bits < 1u << 11; bits++) {
 			const bool obsolete = bits & 1, unsync = bits & 2, moved = bits & 4;
-			const bool may_write = bits & 8, user = bits & 16, has_user = bits & 32;
+			const bool user = bits & 8, has_user = bits & 16;
+			const unsigned int access = bits >> 5 & ACC_ALL;
+			const unsigned int gpte_access = bits >> 8 & ACC_ALL;
 			const unsigned int flags = FAULT_PRESENT | (user ? FAULT_USER : 0);
 			struct kvm_page_fault fault = fault_of(ACCESS_WRITE, flags, gfn);
-			const unsigned int access = may_write ? ACC_ALL : ACC_ALL & ~ACC_WRITE_MASK;
 			const u64 spte = LEAF_ADDR | (has_user ? shadow_user_mask : 0);
 			const struct {
 				bool fits;
@@ -234,8 +235,9 @@ static void fast_pf_indirect(struct kunit *test)
 			} rows[] = {
 				{ obsolete, FAST_PF_STALE },
 				{ moved, FAST_PF_STALE },
+				{ access != gpte_access, FAST_PF_STALE },
 				{ unsync, FAST_PF_UNSYNC },
-				{ !may_write, FAST_PF_READ_ONLY },
+				{ !(access & ACC_WRITE_MASK), FAST_PF_READ_ONLY },
 				{ user && !has_user, FAST_PF_READ_ONLY },
 				{ true, FAST_PF_FIXED },
 			};
@@ -244,7 +246,7 @@ static void fast_pf_indirect(struct kunit *test)
 			while (!rows[i].fits)
 				i++;
 			outcome = fast_pf_decide_indirect(&fault, spte, level, obsolete, unsync,
-							  base + moved, access);
+							  base + moved, access, gpte_access);
 			KUNIT_EXPECT_EQ_MSG(test, outcome, rows[i].want, "level %d, 0x%x", level,
 					    bits);
 		}
