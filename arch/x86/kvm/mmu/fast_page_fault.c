@@ -40,8 +40,8 @@ static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
  * gfn of an SPTE never changes, nor may the page change under the same SPTE value
  * without the host having seen the guest's mapping gone.
  */
-static bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
-			u64 *sptep, u64 old_spte, u64 new_spte)
+static __always_inline bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
+					u64 *sptep, u64 old_spte, u64 new_spte)
 {
 	if (!try_cmpxchg64(sptep, &old_spte, new_spte))
 		return false;
@@ -52,7 +52,7 @@ static bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 	return true;
 }
 
-static bool memory_is_private(struct kvm *kvm, struct kvm_page_fault *fault)
+static __always_inline bool memory_is_private(struct kvm *kvm, struct kvm_page_fault *fault)
 {
 	/* A VM without private memory has no opinion. */
 	if (!kvm->arch.has_private_mem)
@@ -61,13 +61,16 @@ static bool memory_is_private(struct kvm *kvm, struct kvm_page_fault *fault)
 	return kvm_mem_is_private(kvm, fault->gfn);
 }
 
-/* Without a slot, which is being deleted while an SPTE is still there, nothing is. */
-static bool fast_pf_is_logged(struct kvm_page_fault *fault)
+/*
+ * For a huge page alone, as nobody asks otherwise.  Without a slot, which is being deleted
+ * while an SPTE is still there, nothing is logged.
+ */
+static __always_inline bool fast_pf_is_logged(struct kvm_page_fault *fault, int level)
 {
-	return fault->slot && kvm_slot_dirty_track_enabled(fault->slot);
+	return level > PG_LEVEL_4K && fault->slot && kvm_slot_dirty_track_enabled(fault->slot);
 }
 
-static int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf outcome)
+static __always_inline int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf outcome)
 {
 	this_cpu_inc(fast_pf_stats[outcome]);
 	if (fast_pf_is_slow(outcome))
@@ -89,13 +92,17 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 {
 	u64 *sptep, spte = 0, new_spte;
 	enum fast_pf outcome;
-	int tries = 0;
+	int tries = 0, level;
 
 	outcome = fast_pf_prejudge(fault, kvm_ad_enabled(), memory_is_private(vcpu->kvm, fault));
 	if (outcome != FAST_PF_FIXED)
 		return fast_pf_return(vcpu, outcome);
 
-	walk_shadow_page_lockless_begin(vcpu);
+	/* A direct MMU is the TDP MMU's, if that is enabled. */
+	if (tdp_mmu_enabled)
+		kvm_tdp_mmu_walk_lockless_begin();
+	else
+		walk_shadow_page_lockless_begin(vcpu);
 
 	do {
 		if (tdp_mmu_enabled)
@@ -107,13 +114,13 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 		 * What it mapped may have been zapped, but the root is there: the
 		 * vCPU has a reference to it.
 		 */
+		outcome = FAST_PF_NOT_MAPPED;
 		if (WARN_ON_ONCE(!sptep))
-			spte = FROZEN_SPTE;
+			break;
 
-		/* The level of FROZEN_SPTE, which is not present, does not matter. */
-		outcome = fast_pf_decide(fault, spte,
-					 sptep ? sptep_to_sp(sptep)->role.level : PG_LEVEL_4K,
-					 fast_pf_is_logged(fault), &new_spte);
+		level = sptep_to_sp(sptep)->role.level;
+		outcome = fast_pf_decide(fault, spte, level, fast_pf_is_logged(fault, level),
+					 &new_spte);
 		if (outcome != FAST_PF_FIXED ||
 		    fast_pf_fix(vcpu, fault, sptep, spte, new_spte))
 			break;
@@ -122,7 +129,10 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	} while (++tries < FAST_PF_TRIES);
 
 	trace_fast_page_fault(vcpu, fault, sptep, spte, outcome);
-	walk_shadow_page_lockless_end(vcpu);
+	if (tdp_mmu_enabled)
+		kvm_tdp_mmu_walk_lockless_end();
+	else
+		walk_shadow_page_lockless_end(vcpu);
 
 	return fast_pf_return(vcpu, outcome);
 }
@@ -172,7 +182,7 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 		index = spte_index(sptep);
 
 		outcome = fast_pf_decide(fault, spte, sp->role.level,
-					 fast_pf_is_logged(fault), &new_spte);
+					 fast_pf_is_logged(fault, sp->role.level), &new_spte);
 		if (fast_pf_is_slow(outcome))
 			break;
 
