@@ -80,32 +80,16 @@ static __always_inline int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf ou
 	return outcome == FAST_PF_FIXED ? RET_PF_FIXED : RET_PF_SPURIOUS;
 }
 
-/**
- * fast_page_fault - fix a page fault without mmu_lock, if it can be
- * @vcpu: the vCPU that faulted, whose MMU is a direct one
- * @fault: the fault; its gfn and slot are those of the faulting address
- *
- * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock not held.
- * Return: RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID if mmu_lock is needed.
- */
-int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+/* What fast_page_fault() does while the page tables that it walks are kept. */
+static __always_inline enum fast_pf fast_pf_direct(struct kvm_vcpu *vcpu,
+						   struct kvm_page_fault *fault, bool tdp_mmu)
 {
 	u64 *sptep, spte = 0, new_spte;
 	enum fast_pf outcome;
 	int tries = 0, level;
 
-	outcome = fast_pf_prejudge(fault, kvm_ad_enabled(), memory_is_private(vcpu->kvm, fault));
-	if (outcome != FAST_PF_FIXED)
-		return fast_pf_return(vcpu, outcome);
-
-	/* A direct MMU is the TDP MMU's, if that is enabled. */
-	if (tdp_mmu_enabled)
-		kvm_tdp_mmu_walk_lockless_begin();
-	else
-		walk_shadow_page_lockless_begin(vcpu);
-
 	do {
-		if (tdp_mmu_enabled)
+		if (tdp_mmu)
 			sptep = kvm_tdp_mmu_fast_pf_get_last_sptep(vcpu, fault->gfn, &spte);
 		else
 			sptep = kvm_shadow_last_sptep_lockless(vcpu, fault->addr, &spte);
@@ -129,10 +113,36 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 	} while (++tries < FAST_PF_TRIES);
 
 	trace_fast_page_fault(vcpu, fault, sptep, spte, outcome);
-	if (tdp_mmu_enabled)
+
+	return outcome;
+}
+
+/**
+ * fast_page_fault - fix a page fault without mmu_lock, if it can be
+ * @vcpu: the vCPU that faulted, whose MMU is a direct one
+ * @fault: the fault; its gfn and slot are those of the faulting address
+ *
+ * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock not held.
+ * Return: RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID if mmu_lock is needed.
+ */
+int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
+{
+	enum fast_pf outcome;
+
+	outcome = fast_pf_prejudge(fault, kvm_ad_enabled(), memory_is_private(vcpu->kvm, fault));
+	if (outcome != FAST_PF_FIXED)
+		return fast_pf_return(vcpu, outcome);
+
+	/* A direct MMU is the TDP MMU's, if that is enabled. */
+	if (tdp_mmu_enabled) {
+		kvm_tdp_mmu_walk_lockless_begin();
+		outcome = fast_pf_direct(vcpu, fault, true);
 		kvm_tdp_mmu_walk_lockless_end();
-	else
+	} else {
+		walk_shadow_page_lockless_begin(vcpu);
+		outcome = fast_pf_direct(vcpu, fault, false);
 		walk_shadow_page_lockless_end(vcpu);
+	}
 
 	return fast_pf_return(vcpu, outcome);
 }
