@@ -16,7 +16,7 @@
 #include "tdp_iter.h"
 #include "tdp_mmu.h"
 
-/* The generic code does not take mmu_lock for write, and so must those here not want it. */
+/* Without it, the generic code would hold mmu_lock for write. */
 static_assert(IS_ENABLED(CONFIG_KVM_CLEAR_DIRTY_LOG_SHARED));
 
 /*

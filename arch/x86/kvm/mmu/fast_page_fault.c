@@ -196,7 +196,11 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 		if (fast_pf_is_slow(outcome))
 			break;
 
-		/* unsync: the TDP MMU may set it with mmu_lock held for read. */
+		/*
+		 * unsync pairs with the write in kvm_unsync_page(), which the TDP MMU
+		 * gets to with mmu_lock held for read.  To miss it is to come before the
+		 * guest has written, or flushed, what it could not write until then.
+		 */
 		reason = fast_pf_decide_indirect(fault, spte, sp->role.level,
 						 is_obsolete_sp(kvm, sp),
 						 READ_ONCE(sp->unsync),
