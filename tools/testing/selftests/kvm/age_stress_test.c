@@ -26,6 +26,7 @@
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "stress_util.h"
 #include "swap_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
@@ -41,13 +42,6 @@
 
 /* Pages that are marked and read back together. */
 #define IDLE_BATCH	64
-
-/* Seconds between two lines about what the test still waits for. */
-#define REPORT_PERIOD	10
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
 
 /* How often L2 lets L1 in: once for as many pages.  And what L1 does each time. */
 #define PAGES_PER_VISIT	64
@@ -80,16 +74,6 @@ static uint64_t page_tag(uint64_t page, uint64_t sweep)
 	return page << 40 | sweep;
 }
 
-/* A step of splitmix64: good enough to choose places to disturb. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
-}
-
 static void guest_code(uint64_t index)
 {
 	uint64_t state = seed + index;
@@ -98,7 +82,7 @@ static void guest_code(uint64_t index)
 	uint64_t *word;
 
 	for (sweep = 1; ; sweep++) {
-		start = next_random(&state);
+		start = stress_random(&state);
 		for (i = 0; i < slice_pages; i++) {
 			page = first + (start + i) % slice_pages;
 			word = (uint64_t *)(TEST_MEM + page * PAGE_SIZE);
@@ -157,10 +141,10 @@ static void l1_replace_table(uint64_t page)
 
 static void l1_change(uint64_t index, uint64_t *state)
 {
-	uint64_t page = next_random(state) % (slice_pages * nr_vcpus);
-	uint64_t own = index * slice_pages + next_random(state) % slice_pages;
+	uint64_t page = stress_random(state) % (slice_pages * nr_vcpus);
+	uint64_t own = index * slice_pages + stress_random(state) % slice_pages;
 
-	switch (next_random(state) % 8) {
+	switch (stress_random(state) % 8) {
 	case 0:
 	case 1:
 		WRITE_ONCE(*l1_entry(page), 0);
@@ -219,17 +203,6 @@ static void l1_code(uint64_t index)
 	}
 }
 
-struct worker {
-	pthread_t thread;
-	/* The letter that disables it, and what it counts. */
-	char letter;
-	const char *name;
-	void *(*fn)(void *worker);
-	bool enabled;
-	/* Written by the thread alone. */
-	uint64_t count;
-};
-
 struct vcpu_worker {
 	pthread_t thread;
 	struct kvm_vcpu *vcpu;
@@ -240,19 +213,8 @@ struct vcpu_worker {
 static struct kvm_vm *vm;
 static uint64_t nr_pages;
 static struct vcpu_worker vcpu_workers[KVM_MAX_VCPUS];
-static bool stop;
 
 static struct page_idle idle;
-
-static bool stopping(void)
-{
-	return READ_ONCE(stop);
-}
-
-static void count_one(struct worker *worker)
-{
-	WRITE_ONCE(worker->count, worker->count + 1);
-}
 
 static uint64_t *page_word(uint64_t page)
 {
@@ -265,7 +227,7 @@ static void *vcpu_thread(void *arg)
 	struct ucall uc;
 
 	/* Stop between two sweeps, when all pages of the slice hold one value. */
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		vcpu_run(worker->vcpu);
 
 		/* An old EACCES would turn a failed assertion into a skip. */
@@ -294,7 +256,7 @@ static void *idle_thread(void *arg)
 	uint64_t page = 0;
 	int nr;
 
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		for (nr = 0; nr < IDLE_BATCH; nr++) {
 			pfns[nr] = page_idle_pfn(&idle, page_word(page));
 			page = (page + 1) % nr_pages;
@@ -305,16 +267,16 @@ static void *idle_thread(void *arg)
 			continue;
 		page_idle_mark(&idle, pfns, nr);
 		page_idle_test(&idle, pfns, nr, is_idle);
-		count_one(arg);
+		stress_count(arg);
 	}
 	return NULL;
 }
 
 static void *lru_thread(void *arg)
 {
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		aging_lru_read_and_pass();
-		count_one(arg);
+		stress_count(arg);
 	}
 	return NULL;
 }
@@ -344,13 +306,13 @@ static const uint64_t log_modes[] = {
  * look comes after logging was turned on, or the log cleared, and the second
  * before the log is fetched, so the log has to have that page.
  */
-static void check_dirty_log(struct worker *worker, uint64_t mode, uint64_t *before,
+static void check_dirty_log(struct stress_worker *worker, uint64_t mode, uint64_t *before,
 			    uint64_t *after, unsigned long *log)
 {
 	uint64_t page, written;
 	int round;
 
-	for (round = 0; round < ROUNDS_PER_LOG && !stopping(); round++) {
+	for (round = 0; round < ROUNDS_PER_LOG && !stress_stopping(); round++) {
 		snapshot(before);
 		usleep(1000);
 		snapshot(after);
@@ -371,7 +333,7 @@ static void check_dirty_log(struct worker *worker, uint64_t mode, uint64_t *befo
 			kvm_vm_clear_dirty_log(vm, TEST_SLOT, log, 0, nr_pages);
 		/* Without a write, nothing was checked. */
 		if (written)
-			count_one(worker);
+			stress_count(worker);
 	}
 }
 
@@ -385,7 +347,7 @@ static void *dirty_log_thread(void *arg)
 
 	TEST_ASSERT(before && after && log, "Out of memory");
 
-	for (i = 0; !stopping(); i++) {
+	for (i = 0; !stress_stopping(); i++) {
 		mode = log_modes[i % ARRAY_SIZE(log_modes)] & supported;
 		if (supported)
 			vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, mode);
@@ -413,13 +375,13 @@ static void *memslot_thread(void *arg)
 	void *hva = addr_gpa2hva(vm, TEST_MEM);
 	uint64_t state = seed ^ 'm';
 
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, HUGE_SIZE, hva);
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, HUGE_SIZE, hva);
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, 0, NULL);
-		count_one(arg);
+		stress_count(arg);
 		/* Let vCPUs map something that the next round can zap. */
-		usleep(next_random(&state) % 20000);
+		usleep(stress_random(&state) % 20000);
 	}
 	return NULL;
 }
@@ -435,23 +397,23 @@ static void *huge_thread(void *arg)
 	uint64_t nr_huge = nr_pages / PAGES_PER_HUGE;
 	uint64_t state = seed ^ 'h';
 
-	while (!stopping()) {
-		uint64_t page = next_random(&state) % nr_huge * PAGES_PER_HUGE;
+	while (!stress_stopping()) {
+		uint64_t page = stress_random(&state) % nr_huge * PAGES_PER_HUGE;
 
 		/* Fails while somebody else holds a reference to a page. */
 		if (collapse(page_word(page)))
-			count_one(arg);
-		usleep(next_random(&state) % 5000);
+			stress_count(arg);
+		usleep(stress_random(&state) % 5000);
 
 		/*
 		 * A mapping that ends inside a huge page splits it, and asking
 		 * for no huge pages is enough to end one.  Unlike a change of
 		 * protection it never takes the page from the guest.
 		 */
-		page += next_random(&state) % (PAGES_PER_HUGE - 2) + 1;
+		page += stress_random(&state) % (PAGES_PER_HUGE - 2) + 1;
 		TEST_ASSERT(!madvise(page_word(page), PAGE_SIZE, MADV_NOHUGEPAGE),
 			    "Failed to split a huge page");
-		usleep(next_random(&state) % 5000);
+		usleep(stress_random(&state) % 5000);
 	}
 	return NULL;
 }
@@ -465,8 +427,8 @@ static void *swap_thread(void *arg)
 	bool was_out[SWAP_PAGES];
 	uint64_t first, page;
 
-	while (!stopping()) {
-		first = next_random(&state) % (nr_pages - SWAP_PAGES);
+	while (!stress_stopping()) {
+		first = stress_random(&state) % (nr_pages - SWAP_PAGES);
 		swap_out(page_word(first), SWAP_PAGES * PAGE_SIZE);
 
 		for (page = 0; page < SWAP_PAGES; page++) {
@@ -475,46 +437,29 @@ static void *swap_thread(void *arg)
 		}
 		for (page = 0; page < SWAP_PAGES; page++) {
 			if (was_out[page] && swap_is_clean(page_word(first + page)))
-				count_one(arg);
+				stress_count(arg);
 		}
-		usleep(next_random(&state) % 5000);
+		usleep(stress_random(&state) % 5000);
 	}
 	return NULL;
 }
 
-static struct worker workers[] = {
+static struct stress_worker workers[] = {
 	{ .letter = 'i', .name = "page_idle_batches", .fn = idle_thread, },
 	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
 	{ .letter = 'l', .name = "dirty_logs", .fn = dirty_log_thread, },
 	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
 	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
 	{ .letter = 's', .name = "clean_pages_swapped_in", .fn = swap_thread, },
+	{}
 };
 
-static struct worker *worker_of(char letter)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].letter == letter)
-			return &workers[i];
-	}
-	return NULL;
-}
-
-/* Is there anybody who has not finished a single operation yet? */
-static bool unfinished(bool print)
+/* Is there a vCPU that has not finished a single sweep yet? */
+static bool vcpus_unfinished(bool print)
 {
 	bool ret = false;
 	int i;
 
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (!workers[i].enabled || READ_ONCE(workers[i].count))
-			continue;
-		ret = true;
-		if (print)
-			ksft_print_msg("waiting for the first of %s\n", workers[i].name);
-	}
 	for (i = 0; i < nr_vcpus; i++) {
 		if (READ_ONCE(vcpu_workers[i].sweeps))
 			continue;
@@ -525,34 +470,13 @@ static bool unfinished(bool print)
 	return ret;
 }
 
-/*
- * Run for @seconds, and then as long as it takes everybody to get somewhere: a
- * slow host is no failure, and a hung one is for the harness to find.
- */
 static void run_threads(unsigned long seconds)
 {
-	struct timespec start;
-	unsigned long elapsed;
 	int i;
 
 	for (i = 0; i < nr_vcpus; i++)
 		pthread_create(&vcpu_workers[i].thread, NULL, vcpu_thread, &vcpu_workers[i]);
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].enabled)
-			pthread_create(&workers[i].thread, NULL, workers[i].fn, &workers[i]);
-	}
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	do {
-		sleep(1);
-		elapsed = timespec_elapsed(start).tv_sec;
-	} while (elapsed < seconds || unfinished(elapsed % REPORT_PERIOD == 0));
-
-	WRITE_ONCE(stop, true);
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].enabled)
-			pthread_join(workers[i].thread, NULL);
-	}
+	stress_run(workers, seconds, vcpus_unfinished);
 	for (i = 0; i < nr_vcpus; i++)
 		pthread_join(vcpu_workers[i].thread, NULL);
 }
@@ -628,15 +552,6 @@ static void create_vm(void)
 	}
 }
 
-static void disable(char letter, const char *why)
-{
-	struct worker *worker = worker_of(letter);
-
-	if (worker->enabled)
-		ksft_print_msg("no %s: %s\n", worker->name, why);
-	worker->enabled = false;
-}
-
 static void help(const char *name)
 {
 	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed] [-n]\n"
@@ -653,15 +568,13 @@ static void help(const char *name)
 int main(int argc, char *argv[])
 {
 	unsigned long seconds = 10;
+	struct stress_worker *worker;
 	unsigned long mib = 32;
 	uint64_t wrong;
 	const char *why;
 	int i, opt, nr_enabled = 0;
 
 	seed = 1;
-	for (i = 0; i < ARRAY_SIZE(workers); i++)
-		workers[i].enabled = true;
-
 	while ((opt = getopt(argc, argv, "v:b:s:d:S:n")) != -1) {
 		switch (opt) {
 		case 'v':
@@ -674,11 +587,8 @@ int main(int argc, char *argv[])
 			seconds = aging_parse_positive(optarg);
 			break;
 		case 'd':
-			for (; *optarg; optarg++) {
-				if (!worker_of(*optarg))
-					help(argv[0]);
-				worker_of(*optarg)->enabled = false;
-			}
+			if (!stress_leave_out(workers, optarg))
+				help(argv[0]);
 			break;
 		case 'S':
 			seed = aging_parse_positive(optarg);
@@ -705,49 +615,49 @@ int main(int argc, char *argv[])
 	}
 	__TEST_REQUIRE(nr_vcpus <= kvm_check_cap(KVM_CAP_MAX_VCPUS), "Too many vCPUs");
 
-	if (worker_of('i')->enabled) {
+	if (stress_enabled(workers, 'i')) {
 		why = page_idle_open(&idle);
 		if (why)
-			disable('i', why);
+			stress_disable(workers, 'i', why);
 	}
-	if (worker_of('a')->enabled) {
+	if (stress_enabled(workers, 'a')) {
 		why = aging_lru_setup();
 		if (why)
-			disable('a', why);
+			stress_disable(workers, 'a', why);
 	}
 
-	__TEST_REQUIRE(worker_of('i')->enabled || worker_of('a')->enabled,
+	__TEST_REQUIRE(stress_enabled(workers, 'i') || stress_enabled(workers, 'a'),
 		       "Nothing to age memory with");
 
 	create_vm();
 
 	if (!thp_configured())
-		disable('h', "the kernel has no transparent huge pages");
-	else if (worker_of('h')->enabled && !collapse(page_word(0)) && errno == EINVAL)
-		disable('h', "the kernel cannot collapse on demand");
+		stress_disable(workers, 'h', "the kernel has no transparent huge pages");
+	else if (stress_enabled(workers, 'h') && !collapse(page_word(0)) && errno == EINVAL)
+		stress_disable(workers, 'h', "the kernel cannot collapse on demand");
 
-	if (worker_of('s')->enabled) {
+	if (stress_enabled(workers, 's')) {
 		why = nr_pages > SWAP_PAGES ? swap_open() : "less than 64 pages";
 		if (why)
-			disable('s', why);
+			stress_disable(workers, 's', why);
 	}
 
-	for (i = 0; i < ARRAY_SIZE(workers); i++)
-		nr_enabled += workers[i].enabled;
+	for (worker = workers; worker->name; worker++)
+		nr_enabled += !worker->disabled;
 	ksft_set_plan(nr_enabled + 2 + nested);
 
 	run_threads(seconds);
 
 	/* The threads have asserted the rest, or we would not be here. */
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (!workers[i].enabled)
+	for (worker = workers; worker->name; worker++) {
+		if (worker->disabled)
 			continue;
-		ksft_print_msg("%s: %lu\n", workers[i].name, workers[i].count);
-		ksft_test_result(workers[i].count, "%s\n", workers[i].name);
+		ksft_print_msg("%s: %lu\n", worker->name, worker->count);
+		ksft_test_result(worker->count, "%s\n", worker->name);
 	}
 	for (i = 0; i < nr_vcpus; i++)
 		ksft_print_msg("vCPU %d: %lu sweeps\n", i, vcpu_workers[i].sweeps);
-	ksft_test_result(!unfinished(true), "vcpu_sweeps\n");
+	ksft_test_result(!vcpus_unfinished(true), "vcpu_sweeps\n");
 
 	if (nested) {
 		sync_global_from_guest(vm, l1);

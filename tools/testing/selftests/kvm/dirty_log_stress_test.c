@@ -26,6 +26,7 @@
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "stress_util.h"
 #include "swap_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
@@ -58,16 +59,9 @@
 #define VISITS_PER_CALL	64
 #define CHANGES		4
 
-/* Seconds between two lines about what the test still waits for. */
-#define REPORT_PERIOD	10
-
 #define MAX_VCPUS	8
 #define MAX_PAGES	262144
 #define RING_ENTRIES	4096
-
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE	25
-#endif
 
 static const char * const mode_names[] = { "get", "clear", "initial", "ring" };
 
@@ -86,22 +80,12 @@ static enum mode {
 static uint64_t nr_pages = 1024;
 static uint64_t nr_vcpus = 2;
 static uint64_t seed = 1;
-static bool nested;
+static bool nested, huge;
 
 static struct {
 	struct l2_map map;
 	struct l2 l2[MAX_VCPUS];
 } l1;
-
-/* A step of splitmix64: good enough to choose places. */
-static uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ULL;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebULL;
-	return z ^ z >> 31;
-}
 
 static void guest_code(uint64_t index)
 {
@@ -110,9 +94,10 @@ static void guest_code(uint64_t index)
 	uint64_t *word;
 
 	for (visits = 1; ; visits++) {
-		word = (uint64_t *)(TEST_MEM + next_random(&state) % nr_pages * PAGE_SIZE) + index;
+		word = (uint64_t *)(TEST_MEM + stress_random(&state) % nr_pages * PAGE_SIZE);
+		word += index;
 
-		burst = next_random(&state) % VISITS_PER_BURST ? 1 : BURST;
+		burst = stress_random(&state) % VISITS_PER_BURST ? 1 : BURST;
 		while (burst--)
 			WRITE_ONCE(*word, ++value);
 
@@ -123,24 +108,35 @@ static void guest_code(uint64_t index)
 	}
 }
 
+static uint64_t *l1_entry(uint64_t page)
+{
+	return huge ? &l1.map.directory[page / PAGES_PER_HUGE] : &l1.map.leaves[page];
+}
+
 /* Which frame a page is in does not matter to L2, nor to the test. */
 static void l1_map_random(uint64_t page, uint64_t *state)
 {
-	uint64_t frame = TEST_MEM + next_random(state) % nr_pages * PAGE_SIZE;
+	uint64_t frame = TEST_MEM + stress_random(state) % nr_pages * PAGE_SIZE;
+	uint64_t bits = l1.map.page_bits;
 
-	WRITE_ONCE(l1.map.leaves[page], frame | l1.map.page_bits);
+	if (huge) {
+		frame &= ~(HUGE_SIZE - 1);
+		bits |= L2_HUGE;
+	}
+	WRITE_ONCE(*l1_entry(page), frame | bits);
 }
 
 static void l1_change(uint64_t *state)
 {
-	uint64_t page = next_random(state) % nr_pages;
+	uint64_t page = stress_random(state) % nr_pages;
+	uint64_t *entry = l1_entry(page);
 
-	switch (next_random(state) % 4) {
+	switch (stress_random(state) % 4) {
 	case 0:
-		WRITE_ONCE(l1.map.leaves[page], 0);
+		WRITE_ONCE(*entry, 0);
 		break;
 	case 1:
-		WRITE_ONCE(l1.map.leaves[page], l1.map.leaves[page] & ~L2_WRITABLE);
+		WRITE_ONCE(*entry, *entry & ~L2_WRITABLE);
 		break;
 	default:
 		l1_map_random(page, state);
@@ -179,13 +175,8 @@ static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpus[MAX_VCPUS];
 /* A file's, so that to unmap it loses nothing but SPTEs. */
 static void *mem;
-/* The latter is for vCPUs, without which the copy cannot be compared. */
-static bool stop, stop_vcpus;
-
-static bool stopping(void)
-{
-	return READ_ONCE(stop);
-}
+/* After the others: without vCPUs, the copy cannot be compared. */
+static bool stop_vcpus;
 
 static uint64_t *page_words(uint64_t page)
 {
@@ -275,10 +266,9 @@ static uint64_t (*copy)[MAX_VCPUS];
 static unsigned long *taken;
 static struct kvm_dirty_gfn *rings[MAX_VCPUS];
 static uint32_t ring_next[MAX_VCPUS];
-static uint64_t compared, copied;
+static uint64_t copied;
 /* Huge pages that the guest had when logging began, all in all. */
 static uint64_t huge_mapped;
-static bool want_huge;
 
 static void copy_page(uint64_t page)
 {
@@ -349,7 +339,7 @@ static void one_pass(void)
 	}
 }
 
-static void compare(void)
+static void compare(struct stress_worker *worker)
 {
 	uint64_t page, wrong = 0, *words;
 	int i;
@@ -368,8 +358,8 @@ static void compare(void)
 	/* An old EACCES would turn a failed assertion into a skip. */
 	errno = 0;
 	TEST_ASSERT(!wrong, "%lu words were written, and not in the log (comparison %lu)",
-		    wrong, compared);
-	compared++;
+		    wrong, worker->count);
+	stress_count(worker);
 }
 
 static void *copy_thread(void *arg)
@@ -378,43 +368,27 @@ static void *copy_thread(void *arg)
 	uint64_t page;
 	int i;
 
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		huge_mapped += vm_get_stat(vm, "pages_2m");
 		set_test_slot(KVM_MEM_LOG_DIRTY_PAGES);
 		for (page = 0; page < nr_pages; page++)
 			copy_page(page);
 		for (i = 0; i < PASSES; i++) {
-			usleep(next_random(&state) % 2000);
+			usleep(stress_random(&state) % 2000);
 			one_pass();
 		}
 
 		/* At once, while vCPUs still have in their TLBs what they had before. */
 		pause_vcpus();
 		one_pass();
-		compare();
+		compare(arg);
 		resume_vcpus();
 
 		set_test_slot(0);
 		/* Let vCPUs map huge pages, which they cannot while they are logged. */
-		usleep(next_random(&state) % 10000);
+		usleep(stress_random(&state) % 10000);
 	}
 	return NULL;
-}
-
-struct worker {
-	pthread_t thread;
-	/* The letter that disables it, and what it counts. */
-	char letter;
-	const char *name;
-	void *(*fn)(void *worker);
-	bool enabled;
-	/* Written by the thread alone. */
-	uint64_t count;
-};
-
-static void count_one(struct worker *worker)
-{
-	WRITE_ONCE(worker->count, worker->count + 1);
 }
 
 #define UNMAP_PAGES	64
@@ -424,13 +398,13 @@ static void *unmap_thread(void *arg)
 	uint64_t state = seed ^ 'u';
 	uint64_t page, nr;
 
-	while (!stopping()) {
-		nr = next_random(&state) % UNMAP_PAGES + 1;
-		page = next_random(&state) % (nr_pages - nr + 1);
+	while (!stress_stopping()) {
+		nr = stress_random(&state) % UNMAP_PAGES + 1;
+		page = stress_random(&state) % (nr_pages - nr + 1);
 		TEST_ASSERT(!madvise(page_words(page), nr * PAGE_SIZE, MADV_DONTNEED),
 			    "Failed to unmap memory");
-		count_one(arg);
-		usleep(next_random(&state) % 4000);
+		stress_count(arg);
+		usleep(stress_random(&state) % 4000);
 	}
 	return NULL;
 }
@@ -443,23 +417,23 @@ static void *swap_thread(void *arg)
 	unsigned char cached[SWAP_PAGES];
 	uint64_t first;
 
-	while (!stopping()) {
-		first = next_random(&state) % (nr_pages - SWAP_PAGES + 1);
+	while (!stress_stopping()) {
+		first = stress_random(&state) % (nr_pages - SWAP_PAGES + 1);
 		swap_out(page_words(first), SWAP_PAGES * PAGE_SIZE);
 		TEST_ASSERT(!mincore(page_words(first), SWAP_PAGES * PAGE_SIZE, cached),
 			    "Failed to look for pages");
 		if (memchr(cached, 0, SWAP_PAGES))
-			count_one(arg);
-		usleep(next_random(&state) % 50000);
+			stress_count(arg);
+		usleep(stress_random(&state) % 50000);
 	}
 	return NULL;
 }
 
 static void *lru_thread(void *arg)
 {
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		aging_lru_read_and_pass();
-		count_one(arg);
+		stress_count(arg);
 		usleep(10000);
 	}
 	return NULL;
@@ -476,11 +450,11 @@ static void *huge_thread(void *arg)
 	uint64_t nr_huge = nr_pages / PAGES_PER_HUGE;
 	uint64_t state = seed ^ 'h';
 
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		/* Fails while somebody else holds a reference to a page. */
-		if (collapse(page_words(next_random(&state) % nr_huge * PAGES_PER_HUGE)))
-			count_one(arg);
-		usleep(next_random(&state) % 20000);
+		if (collapse(page_words(stress_random(&state) % nr_huge * PAGES_PER_HUGE)))
+			stress_count(arg);
+		usleep(stress_random(&state) % 20000);
 	}
 	return NULL;
 }
@@ -490,92 +464,36 @@ static void *memslot_thread(void *arg)
 {
 	uint64_t state = seed ^ 'm';
 
-	while (!stopping()) {
+	while (!stress_stopping()) {
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, nr_pages * PAGE_SIZE, mem);
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
-		count_one(arg);
-		usleep(next_random(&state) % 200000);
+		stress_count(arg);
+		usleep(stress_random(&state) % 200000);
 	}
 	return NULL;
 }
 
-static struct worker workers[] = {
+static struct stress_worker workers[] = {
+	{ .name = "comparisons", .fn = copy_thread, },
 	{ .letter = 'u', .name = "unmapped_ranges", .fn = unmap_thread, },
 	{ .letter = 's', .name = "swapped_out_ranges", .fn = swap_thread, },
 	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
 	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
 	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
+	{}
 };
 
-static struct worker *worker_of(char letter)
-{
-	int i;
-
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].letter == letter)
-			return &workers[i];
-	}
-	return NULL;
-}
-
-static void disable(char letter, const char *why)
-{
-	struct worker *worker = worker_of(letter);
-
-	if (worker->enabled)
-		ksft_print_msg("no %s: %s\n", worker->name, why);
-	worker->enabled = false;
-}
-
-/* Is there anybody who has not finished a single operation yet? */
-static bool unfinished(bool print)
-{
-	bool ret = !READ_ONCE(compared);
-	int i;
-
-	if (ret && print)
-		ksft_print_msg("waiting for the first comparison\n");
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (!workers[i].enabled || READ_ONCE(workers[i].count))
-			continue;
-		ret = true;
-		if (print)
-			ksft_print_msg("waiting for the first of %s\n", workers[i].name);
-	}
-	return ret;
-}
-
-/* For @seconds, and then as long as it takes everybody to get somewhere. */
 static void run_threads(unsigned long seconds)
 {
-	pthread_t vcpu_threads[MAX_VCPUS], copier;
-	struct timespec start;
-	unsigned long elapsed;
+	pthread_t threads[MAX_VCPUS];
 	int i;
 
 	for (i = 0; i < nr_vcpus; i++)
-		pthread_create(&vcpu_threads[i], NULL, vcpu_thread, vcpus[i]);
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].enabled)
-			pthread_create(&workers[i].thread, NULL, workers[i].fn, &workers[i]);
-	}
-	pthread_create(&copier, NULL, copy_thread, NULL);
-
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	do {
-		sleep(1);
-		elapsed = timespec_elapsed(start).tv_sec;
-	} while (elapsed < seconds || unfinished(elapsed % REPORT_PERIOD == 0));
-
-	WRITE_ONCE(stop, true);
-	pthread_join(copier, NULL);
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].enabled)
-			pthread_join(workers[i].thread, NULL);
-	}
+		pthread_create(&threads[i], NULL, vcpu_thread, vcpus[i]);
+	stress_run(workers, seconds, NULL);
 	WRITE_ONCE(stop_vcpus, true);
 	for (i = 0; i < nr_vcpus; i++)
-		pthread_join(vcpu_threads[i], NULL);
+		pthread_join(threads[i], NULL);
 }
 
 static void create_mem(void)
@@ -620,7 +538,7 @@ static void create_vm(void)
 	}
 
 	if (nested) {
-		l2_map_create(vm, &l1.map, TEST_MEM, nr_pages, false, 0);
+		l2_map_create(vm, &l1.map, TEST_MEM, nr_pages, huge, 0);
 		for (i = 0; i < nr_vcpus; i++)
 			l2_create(vm, &l1.l2[i]);
 		sync_global_to_guest(vm, l1);
@@ -628,6 +546,7 @@ static void create_vm(void)
 	sync_global_to_guest(vm, nr_pages);
 	sync_global_to_guest(vm, seed);
 	sync_global_to_guest(vm, nested);
+	sync_global_to_guest(vm, huge);
 }
 
 static enum mode mode_of(const char *name)
@@ -657,20 +576,19 @@ static void help(const char *name)
 	       "     collapse, m memslot deletion\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
 	       " -n: nested guests, with nested paging\n"
-	       " -H: fail if KVM maps no huge page before logging begins\n", name,
+	       " -H: have L1 map L2's memory in huge pages, and, nested or not, fail if KVM\n"
+	       "     maps none before logging begins; wants a multiple of 512 pages\n", name,
 	       MAX_VCPUS, BITS_PER_LONG, MAX_PAGES, nr_pages);
 	exit(KSFT_FAIL);
 }
 
 int main(int argc, char *argv[])
 {
+	struct stress_worker *worker;
 	unsigned long seconds = 10;
 	uint64_t total = 0;
 	const char *why;
 	int i, opt;
-
-	for (i = 0; i < ARRAY_SIZE(workers); i++)
-		workers[i].enabled = true;
 
 	while ((opt = getopt(argc, argv, "m:v:p:s:d:S:nH")) != -1) {
 		switch (opt) {
@@ -687,11 +605,8 @@ int main(int argc, char *argv[])
 			seconds = aging_parse_positive(optarg);
 			break;
 		case 'd':
-			for (; *optarg; optarg++) {
-				if (!worker_of(*optarg))
-					help(argv[0]);
-				worker_of(*optarg)->enabled = false;
-			}
+			if (!stress_leave_out(workers, optarg))
+				help(argv[0]);
 			break;
 		case 'S':
 			seed = aging_parse_positive(optarg);
@@ -700,7 +615,7 @@ int main(int argc, char *argv[])
 			nested = true;
 			break;
 		case 'H':
-			want_huge = true;
+			huge = true;
 			break;
 		default:
 			help(argv[0]);
@@ -708,7 +623,7 @@ int main(int argc, char *argv[])
 	}
 	if (optind != argc || mode == NR_MODES || !seconds || !seed || !nr_vcpus ||
 	    nr_vcpus > MAX_VCPUS || !nr_pages || nr_pages % BITS_PER_LONG ||
-	    nr_pages > MAX_PAGES)
+	    nr_pages > MAX_PAGES || (huge && nr_pages % PAGES_PER_HUGE))
 		help(argv[0]);
 
 	ksft_print_header();
@@ -723,10 +638,10 @@ int main(int argc, char *argv[])
 		TEST_REQUIRE(kvm_check_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2) &
 			     KVM_DIRTY_LOG_INITIALLY_SET);
 
-	if (worker_of('a')->enabled) {
+	if (stress_enabled(workers, 'a')) {
 		why = aging_lru_setup();
 		if (why)
-			disable('a', why);
+			stress_disable(workers, 'a', why);
 	}
 
 	create_vm();
@@ -734,16 +649,16 @@ int main(int argc, char *argv[])
 	taken = bitmap_zalloc(nr_pages);
 	TEST_ASSERT(copy && taken, "Out of memory");
 
-	if (worker_of('s')->enabled) {
+	if (stress_enabled(workers, 's')) {
 		why = swap_open();
 		if (why)
-			disable('s', why);
+			stress_disable(workers, 's', why);
 	}
-	if (worker_of('h')->enabled) {
+	if (stress_enabled(workers, 'h')) {
 		if (nr_pages < PAGES_PER_HUGE)
-			disable('h', "less than 512 pages");
+			stress_disable(workers, 'h', "less than 512 pages");
 		else if (!collapse(page_words(0)) && errno == EINVAL)
-			disable('h', "the kernel cannot collapse files on demand");
+			stress_disable(workers, 'h', "the kernel cannot collapse files on demand");
 	}
 
 	ksft_set_plan(1);
@@ -751,14 +666,14 @@ int main(int argc, char *argv[])
 
 	for (i = 0; i < nr_vcpus; i++)
 		total += writes[i];
-	for (i = 0; i < ARRAY_SIZE(workers); i++) {
-		if (workers[i].enabled)
-			ksft_print_msg("%s: %lu\n", workers[i].name, workers[i].count);
+	for (worker = workers; worker->name; worker++) {
+		if (!worker->disabled)
+			ksft_print_msg("%s: %lu\n", worker->name, worker->count);
 	}
-	ksft_print_msg("%lu writes, %lu pages copied, %lu comparisons, %lu huge pages\n", total,
-		       copied, compared, huge_mapped);
+	ksft_print_msg("%lu writes, %lu pages copied, %lu huge pages\n", total, copied,
+		       huge_mapped);
 	/* What is compared has been asserted, or we would not be here. */
-	ksft_test_result(total && compared && (huge_mapped || !want_huge), "%s%s\n",
+	ksft_test_result(total && (huge_mapped || !huge), "%s%s\n",
 			 mode_names[mode], nested ? "_nested" : "");
 
 	kvm_vm_free(vm);
