@@ -1,0 +1,738 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What trackers of guest writes are told: each write to a tracked page once and in order,
+ * and no others, whatever happens to memslots; and that KVM has memory for this as long
+ * as somebody tracks, and no longer.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/bitmap.h>
+#include <linux/sizes.h>
+#include <linux/userfaultfd.h>
+
+#include "aging_util.h"
+#include "kvm_util.h"
+#include "nested_util.h"
+#include "processor.h"
+#include "stress_util.h"
+#include "test_util.h"
+#include "track_util.h"
+#include "ucall_common.h"
+
+#define TEST_SLOT	1
+/* Of the other address space, that of SMM. */
+#define SMM_TEST_SLOT	(BIT(16) | 1)
+#define SMM_SLOT	(BIT(16) | 2)
+#define TEST_MEM	0x40000000ULL
+/* Some blocks, and the rest of one. */
+#define NR_PAGES	1000
+#define MEMORY_SIZE	(NR_PAGES * PAGE_SIZE)
+#define ZAP_SLOT	2
+#define ZAP_MEM		0x100000000ULL
+#define SMM_MEM		0x80000000ULL
+#define SMM_SIZE	65536
+#define SMM_PORT	0xe
+
+/* What the guest is to do. */
+#define MAX_OPS		4096
+
+enum op_kind {
+	OP_BYTE,
+	OP_INT,
+	OP_LONG,
+	/* An atomic operation. */
+	OP_XCHG,
+	OP_READ,
+	NR_OP_KINDS
+};
+
+struct op {
+	uint64_t gpa;
+	uint64_t value;
+	enum op_kind kind;
+};
+
+static struct op ops[MAX_OPS];
+static uint64_t nr_ops;
+static struct l2_map l2_map;
+static struct l2 l2;
+
+static void guest_code(uint64_t unused)
+{
+	uint64_t i;
+
+	for (;;) {
+		for (i = 0; i < READ_ONCE(nr_ops); i++) {
+			void *where = (void *)ops[i].gpa;
+
+			switch (ops[i].kind) {
+			case OP_BYTE:
+				WRITE_ONCE(*(uint8_t *)where, ops[i].value);
+				break;
+			case OP_INT:
+				WRITE_ONCE(*(uint32_t *)where, ops[i].value);
+				break;
+			case OP_LONG:
+				WRITE_ONCE(*(uint64_t *)where, ops[i].value);
+				break;
+			case OP_XCHG:
+				asm volatile ("xchg %0, %1" : "+m" (*(uint64_t *)where) :
+					      "r" (ops[i].value) : "memory");
+				break;
+			default:
+				READ_ONCE(*(uint64_t *)where);
+			}
+		}
+		GUEST_SYNC(0);
+	}
+}
+
+static void l1_code(uint64_t unused)
+{
+	l2_init(&l2, &l2_map, guest_code, 0);
+	/* Once, there are no page tables for L2, see test_idle(). */
+	while (l2_run(&l2) == L2_FAULT) {
+		GUEST_SYNC(0);
+		l2_flush(&l2);
+	}
+	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);
+}
+
+static struct kvm_vm *vm;
+static struct kvm_vcpu *vcpu;
+static void *memory;
+static uint64_t value;
+static uint64_t random_state = 1;
+
+static void run_ops(void)
+{
+	struct ucall uc;
+
+	sync_global_to_guest(vm, ops);
+	sync_global_to_guest(vm, nr_ops);
+	vcpu_run(vcpu);
+	errno = 0;
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT(uc.cmd == UCALL_SYNC, "Unexpected exit: %s",
+		    exit_reason_str(vcpu->run->exit_reason));
+}
+
+static void add_op(uint64_t page, enum op_kind kind)
+{
+	static const unsigned int bytes[] = { 1, 4, 8, 8, 8 };
+	uint64_t mask = bytes[kind] == 8 ? ~0ULL : BIT_ULL(bytes[kind] * 8) - 1;
+
+	TEST_ASSERT(nr_ops < MAX_OPS, "Too many ops");
+	value++;
+	ops[nr_ops++] = (struct op) {
+		.gpa = TEST_MEM + page * PAGE_SIZE + value * 8 % PAGE_SIZE,
+		.value = value & mask,
+		.kind = kind,
+	};
+}
+
+static unsigned int op_bytes(const struct op *op)
+{
+	return op->kind == OP_BYTE ? 1 : op->kind == OP_INT ? 4 : 8;
+}
+
+/* Did the tracker hear of what the guest wrote to @tracked pages, and of nothing else? */
+static bool heard(int tracker, const unsigned long *tracked)
+{
+	static struct track_event events[MAX_OPS + 1];
+	size_t nr = track_read(tracker, events, MAX_OPS + 1), i, j = 0;
+	bool ok = true;
+
+	for (i = 0; i < nr_ops && ok; i++) {
+		if (ops[i].kind == OP_READ ||
+		    !tracked || !test_bit((ops[i].gpa - TEST_MEM) / PAGE_SIZE, tracked))
+			continue;
+		ok = j < nr && events[j].type == TRACK_WRITE && events[j].where == ops[i].gpa &&
+		     events[j].bytes == op_bytes(&ops[i]) && events[j].value == ops[i].value;
+		if (!ok)
+			ksft_print_msg("not told of the write of 0x%lx to 0x%lx\n", ops[i].value,
+				       ops[i].gpa);
+		j++;
+	}
+	if (ok && j < nr)
+		ksft_print_msg("told of a write to 0x%lx (%d), and of %lu more\n", events[j].where,
+			       events[j].type, nr - j - 1);
+	return ok && j == nr;
+}
+
+/* All pages, in turn; those that trackers hear of are in @tracked. */
+static bool write_all_and_hear(int tracker, const unsigned long *tracked)
+{
+	uint64_t page;
+
+	nr_ops = 0;
+	for (page = 0; page < NR_PAGES; page++)
+		add_op(page, OP_LONG);
+	run_ops();
+	return heard(tracker, tracked);
+}
+
+static void create_memslot(uint32_t flags)
+{
+	vm_set_user_memory_region(vm, TEST_SLOT, flags, TEST_MEM, MEMORY_SIZE, memory);
+}
+
+static void delete_memslot(void)
+{
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, 0, NULL);
+}
+
+/* To delete a memslot, if only one that nobody uses, zaps all roots. */
+static void zap_all(void)
+{
+	vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, PAGE_SIZE, memory);
+	vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
+}
+
+static void create_vm(bool nested)
+{
+	vm = __vm_create(VM_SHAPE_DEFAULT, 1, NR_PAGES);
+	vcpu = vm_vcpu_add(vm, 0, nested ? l1_code : guest_code);
+	/* Aligned, so that there can be huge pages. */
+	memory = mmap(NULL, MEMORY_SIZE + SZ_2M, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(memory != MAP_FAILED, "Out of memory");
+	munmap(memory + MEMORY_SIZE + SZ_2M - (unsigned long)memory % SZ_2M,
+	       (unsigned long)memory % SZ_2M);
+	memory += SZ_2M - (unsigned long)memory % SZ_2M;
+	create_memslot(0);
+	virt_map(vm, TEST_MEM, TEST_MEM, NR_PAGES);
+	if (nested) {
+		l2_map_create(vm, &l2_map, TEST_MEM, NR_PAGES, false, 0);
+		l2_create(vm, &l2);
+		sync_global_to_guest(vm, l2_map);
+		sync_global_to_guest(vm, l2);
+	}
+}
+
+static void free_vm(void)
+{
+	kvm_vm_free(vm);
+	munmap(memory, MEMORY_SIZE);
+}
+
+static int new_tracker(void)
+{
+	int tracker = track_open(), r = track_register(tracker, vm);
+
+	TEST_ASSERT(!r, "Failed to register a tracker: %d", r);
+	return tracker;
+}
+
+static void add_one(int tracker, unsigned long *tracked, uint64_t page)
+{
+	int r = track_page(tracker, TEST_MEM + page * PAGE_SIZE);
+
+	TEST_ASSERT(!r, "Failed to track page %lu: %d", page, r);
+	set_bit(page, tracked);
+}
+
+static void remove_one(int tracker, unsigned long *tracked, uint64_t page)
+{
+	int r = track_untrack_page(tracker, TEST_MEM + page * PAGE_SIZE);
+
+	TEST_ASSERT(!r, "Failed to untrack page %lu: %d", page, r);
+	clear_bit(page, tracked);
+}
+
+static const uint64_t border_pages[] = { 0, 1, 62, 63, 64, 65, 127, 128, 511, 512, 513, 900, 999 };
+
+/* Reads and writes of all kinds, pages of all kinds, and the two ways to be tracked twice. */
+static bool test_reports(void)
+{
+	int tracker = new_tracker(), other = new_tracker();
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	bool ok = true;
+	int i, j;
+
+	ok &= write_all_and_hear(tracker, NULL);
+	for (i = 0; i < ARRAY_SIZE(border_pages); i++)
+		add_one(tracker, tracked, border_pages[i]);
+	ok &= write_all_and_hear(tracker, tracked);
+	ok &= heard(other, tracked);
+
+	nr_ops = 0;
+	for (i = 0; i < 1000; i++) {
+		j = stress_random(&random_state) % (2 * ARRAY_SIZE(border_pages));
+		add_op(j < ARRAY_SIZE(border_pages) ? border_pages[j] :
+						      stress_random(&random_state) % NR_PAGES,
+		       stress_random(&random_state) % NR_OP_KINDS);
+	}
+	run_ops();
+	ok &= heard(tracker, tracked);
+	ok &= heard(other, tracked);
+
+	/* Once more, and once less: still tracked. */
+	add_one(other, tracked, 64);
+	remove_one(tracker, tracked, 64);
+	set_bit(64, tracked);
+	ok &= write_all_and_hear(tracker, tracked);
+	ok &= heard(other, tracked);
+
+	track_unregister(other);
+	remove_one(tracker, tracked, 64);
+	remove_one(tracker, tracked, 0);
+	ok &= write_all_and_hear(tracker, tracked);
+	ok &= heard(other, NULL);
+
+	for (i = 0; i < ARRAY_SIZE(border_pages); i++) {
+		if (test_bit(border_pages[i], tracked))
+			remove_one(tracker, tracked, border_pages[i]);
+	}
+	ok &= write_all_and_hear(tracker, NULL);
+	close(tracker);
+	close(other);
+	free(tracked);
+	return ok;
+}
+
+/* Does a memslot that gets other flags, or goes away and comes back, have its counts? */
+static bool test_slots(void)
+{
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	struct track_event event = {};
+	int tracker = new_tracker();
+	bool ok = true;
+
+	add_one(tracker, tracked, 5);
+	add_one(tracker, tracked, 999);
+	ok &= write_all_and_hear(tracker, tracked);
+	create_memslot(KVM_MEM_LOG_DIRTY_PAGES);
+	ok &= write_all_and_hear(tracker, tracked);
+	create_memslot(0);
+	ok &= write_all_and_hear(tracker, tracked);
+
+	/* KVM has never moved what somebody tracks. */
+	ok &= __vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM + PAGE_SIZE,
+					  MEMORY_SIZE, memory) && errno == EINVAL;
+	ok &= write_all_and_hear(tracker, tracked);
+
+	delete_memslot();
+	ok &= track_read(tracker, &event, 1) == 1 && event.type == TRACK_REMOVE &&
+	      event.where == TEST_MEM / PAGE_SIZE && event.value == NR_PAGES;
+	ok &= track_page(tracker, TEST_MEM) == -EINVAL;
+	ok &= track_untrack_page(tracker, TEST_MEM) == -EINVAL;
+
+	/* It is another one: nothing in it is tracked. */
+	create_memslot(0);
+	bitmap_zero(tracked, NR_PAGES);
+	ok &= track_untrack_page(tracker, TEST_MEM + 5 * PAGE_SIZE) == -ENOENT;
+	ok &= write_all_and_hear(tracker, tracked);
+	add_one(tracker, tracked, 6);
+	ok &= write_all_and_hear(tracker, tracked);
+	remove_one(tracker, tracked, 6);
+	ok &= write_all_and_hear(tracker, tracked);
+
+	/* Of another size. */
+	delete_memslot();
+	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, 65 * PAGE_SIZE, memory);
+	ok &= track_read(tracker, &event, 1) == 1 && event.type == TRACK_REMOVE;
+	ok &= track_page(tracker, TEST_MEM + 64 * PAGE_SIZE) == 0;
+	ok &= track_page(tracker, TEST_MEM + 65 * PAGE_SIZE) == -EINVAL;
+	delete_memslot();
+	create_memslot(0);
+
+	close(tracker);
+	free(tracked);
+	/* And now it can be moved. */
+	ok &= !__vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM + PAGE_SIZE,
+					   MEMORY_SIZE, memory);
+	ok &= !__vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, MEMORY_SIZE,
+					   memory);
+	return ok;
+}
+
+/* What is refused changes nothing. */
+static bool test_refused(void)
+{
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	int tracker = track_open(), i, r = 0;
+	bool ok = true;
+
+	ok &= track_page(tracker, TEST_MEM) == -ENOTCONN;
+	ok &= !track_register(tracker, vm);
+	ok &= track_register(tracker, vm) == -EBUSY;
+	ok &= track_page(tracker, 1ULL << 45) == -EINVAL;
+	ok &= track_untrack_page(tracker, TEST_MEM) == -ENOENT;
+
+	add_one(tracker, tracked, 70);
+	for (i = 1; i < 65535 && !r; i++)
+		r = track_page(tracker, TEST_MEM + 70 * PAGE_SIZE);
+	ok &= !r;
+	ok &= track_page(tracker, TEST_MEM + 70 * PAGE_SIZE) == -EOVERFLOW;
+	ok &= write_all_and_hear(tracker, tracked);
+	for (i = 1; i < 65535 && !r; i++)
+		r = track_untrack_page(tracker, TEST_MEM + 70 * PAGE_SIZE);
+	ok &= !r;
+	ok &= write_all_and_hear(tracker, tracked);
+	remove_one(tracker, tracked, 70);
+	ok &= track_untrack_page(tracker, TEST_MEM + 70 * PAGE_SIZE) == -ENOENT;
+	ok &= write_all_and_hear(tracker, tracked);
+	close(tracker);
+	free(tracked);
+	return ok;
+}
+
+/* Memory: none, a little for each memslot, for each block, and none again. */
+static bool test_memory(void)
+{
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	long registered, one, all;
+	int tracker, again, i;
+	bool ok = true;
+
+	ok &= !track_wait_for_nothing(vm);
+	tracker = new_tracker();
+	registered = track_bytes(vm);
+
+	/* Blocks that wait for their use stay, so let there be some. */
+	add_one(tracker, tracked, 3);
+	remove_one(tracker, tracked, 3);
+	registered = track_bytes(vm);
+	ok &= registered > 0 && registered <= 16384;
+
+	add_one(tracker, tracked, 3);
+	one = track_bytes(vm) - registered;
+	for (i = 64; i < NR_PAGES; i += 64)
+		add_one(tracker, tracked, i);
+	all = track_bytes(vm) - registered;
+	ksft_print_msg("%ld bytes, %ld for one page, %ld for one in each of %d blocks\n",
+		       registered, one, all, NR_PAGES / 64 + 1);
+	ok &= one > 0 && one <= 2048 && all > one && all <= (NR_PAGES / 64 + 1) * 2048;
+
+	for (i = 0; i < NR_PAGES; i++) {
+		if (test_bit(i, tracked))
+			remove_one(tracker, tracked, i);
+	}
+	ok &= track_bytes(vm) == registered;
+
+	/* Pages that nobody untracks are given back with the last tracker, and work again. */
+	again = new_tracker();
+	add_one(tracker, tracked, 3);
+	close(tracker);
+	ok &= track_bytes(vm) > 0;
+	ok &= write_all_and_hear(again, tracked);
+	close(again);
+	ok &= !track_wait_for_nothing(vm);
+	tracker = new_tracker();
+	ok &= write_all_and_hear(tracker, NULL);
+	close(tracker);
+	ok &= !track_wait_for_nothing(vm);
+	free(tracked);
+	return ok;
+}
+
+static void *set_flags(void *tid)
+{
+	WRITE_ONCE(*(pid_t *)tid, syscall(SYS_gettid));
+	create_memslot(KVM_MEM_LOG_DIRTY_PAGES);
+	return NULL;
+}
+
+static void *write_one(void *unused)
+{
+	run_ops();
+	return NULL;
+}
+
+/* For long, and so in synchronize_srcu(), and not for a page or a lock. */
+static void wait_until_it_sleeps(pid_t *tid)
+{
+	int slept = 0, i;
+	char path[64], state;
+	FILE *file;
+
+	for (i = 0; slept < 20; i++) {
+		TEST_ASSERT(i < 3000, "The memslot is replaced without waiting for the vCPU");
+		usleep(10000);
+		state = 0;
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", READ_ONCE(*tid));
+		file = fopen(path, "r");
+		if (!file)
+			continue;
+		if (fscanf(file, "%*d (%*[^)]) %c", &state) == 1 && state == 'D')
+			slept++;
+		else
+			slept = 0;
+		fclose(file);
+	}
+}
+
+/*
+ * A vCPU has looked up a memslot, and waits for its memory.  Then the memslot is replaced,
+ * by one with other flags, and the first tracker registers.  The one that was replaced
+ * does not know of that, and the vCPU still has it: the tracker hears of the write all the
+ * same.
+ */
+static bool test_replaced(void)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { .start = (unsigned long)memory, .len = MEMORY_SIZE },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	void *zeroes = calloc(NR_PAGES, PAGE_SIZE);
+	/* Not UFFDIO_ZEROPAGE: to write there would replace the page once more. */
+	struct uffdio_copy copy = {
+		.dst = range.range.start,
+		.src = (unsigned long)zeroes,
+		.len = range.range.len,
+	};
+	pthread_t writer, replacer;
+	struct uffd_msg msg;
+	int uffd, tracker;
+	pid_t tid = 0;
+	bool ok;
+
+	ok = !track_wait_for_nothing(vm);
+	madvise(memory, MEMORY_SIZE, MADV_DONTNEED);
+	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	TEST_ASSERT(uffd >= 0 && !ioctl(uffd, UFFDIO_API, &api) &&
+		    !ioctl(uffd, UFFDIO_REGISTER, &range), "No userfaultfd");
+
+	nr_ops = 0;
+	add_op(7, OP_LONG);
+	pthread_create(&writer, NULL, write_one, NULL);
+	TEST_ASSERT(read(uffd, &msg, sizeof(msg)) == sizeof(msg), "No message of userfaultfd");
+
+	pthread_create(&replacer, NULL, set_flags, &tid);
+	wait_until_it_sleeps(&tid);
+
+	tracker = new_tracker();
+	add_one(tracker, tracked, 7);
+	TEST_ASSERT(!ioctl(uffd, UFFDIO_COPY, &copy), "UFFDIO_COPY");
+	pthread_join(writer, NULL);
+	pthread_join(replacer, NULL);
+	ok &= heard(tracker, tracked);
+	ok &= write_all_and_hear(tracker, tracked);
+
+	close(tracker);
+	close(uffd);
+	create_memslot(0);
+	free(zeroes);
+	free(tracked);
+	return ok;
+}
+
+/* In real mode: movl $value, gpa; in $SMM_PORT, %al; rsm. */
+static uint8_t smm_code[] = {
+	0x66, 0x67, 0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xe4, SMM_PORT, 0x0f, 0xaa,
+};
+
+/* SMM has memslots of its own, where nobody tracks anything; the page is one all the same. */
+static bool test_smm(void)
+{
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	struct kvm_vcpu_events vcpu_events;
+	int tracker, i;
+	bool ok = true;
+	void *smram;
+
+	/* As part of a huge page, a tracked one can be written in SMM, and always could. */
+	madvise(memory, MEMORY_SIZE, MADV_NOHUGEPAGE);
+	smram = mmap(NULL, SMM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(smram != MAP_FAILED, "Out of memory");
+	vm_set_user_memory_region(vm, SMM_SLOT, 0, SMM_MEM, SMM_SIZE, smram);
+	vm_set_user_memory_region(vm, SMM_TEST_SLOT, 0, TEST_MEM, MEMORY_SIZE, memory);
+	vcpu_set_msr(vcpu, MSR_IA32_SMBASE, SMM_MEM);
+
+	tracker = new_tracker();
+	add_one(tracker, tracked, 9);
+	for (i = 8; i < 11; i++) {
+		nr_ops = 0;
+		add_op(i, OP_INT);
+		*(uint32_t *)&smm_code[4] = ops[0].gpa;
+		*(uint32_t *)&smm_code[8] = ops[0].value;
+		memcpy(smram + 0x8000, smm_code, sizeof(smm_code));
+
+		vcpu_events_get(vcpu, &vcpu_events);
+		vcpu_events.smi.pending = 1;
+		vcpu_events.flags |= KVM_VCPUEVENT_VALID_SMM;
+		vcpu_events_set(vcpu, &vcpu_events);
+		vcpu_run(vcpu);
+		TEST_ASSERT(vcpu->run->exit_reason == KVM_EXIT_IO &&
+			    vcpu->run->io.port == SMM_PORT, "Unexpected exit: %s",
+			    exit_reason_str(vcpu->run->exit_reason));
+		ok &= heard(tracker, tracked);
+		ok &= *(uint32_t *)(memory + (ops[0].gpa - TEST_MEM)) == ops[0].value;
+
+		/* Out of SMM. */
+		nr_ops = 0;
+		run_ops();
+	}
+	close(tracker);
+	vm_set_user_memory_region(vm, SMM_TEST_SLOT, 0, TEST_MEM, 0, NULL);
+	vm_set_user_memory_region(vm, SMM_SLOT, 0, SMM_MEM, 0, NULL);
+	munmap(smram, SMM_SIZE);
+	free(tracked);
+	return ok;
+}
+
+/* Shadow pages track writes, too: from the first on, until there are none any more. */
+static bool test_nested(void)
+{
+	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	int tracker = new_tracker();
+	long with_tracker, with_both;
+	bool ok = true;
+
+	add_one(tracker, tracked, 3);
+	with_tracker = track_bytes(vm);
+	ok &= write_all_and_hear(tracker, tracked);
+	with_both = track_bytes(vm);
+	ok &= with_both > with_tracker;
+
+	/* Without the tracker, there are those of the shadow pages; then not these, either. */
+	close(tracker);
+	sleep(2);
+	ok &= track_bytes(vm) > 0;
+	run_ops();
+	delete_memslot();
+	ok &= !track_wait_for_nothing(vm);
+
+	/* And from the beginning. */
+	create_memslot(0);
+	nr_ops = 0;
+	add_op(5, OP_LONG);
+	run_ops();
+	ok &= track_bytes(vm) > 0;
+	delete_memslot();
+	ok &= !track_wait_for_nothing(vm);
+	free(tracked);
+	return ok;
+}
+
+/*
+ * L2 has a root, but no page of its tables is shadowed, as there is none.  KVM takes that
+ * for nobody's wish to track anything.  When L1 has made some, L2 goes on all the same.
+ */
+static bool test_idle(void)
+{
+	uint64_t *root = addr_gpa2hva(vm, l2_map.root_gpa), entry = root[0];
+
+	root[0] = 0;
+	nr_ops = 0;
+	add_op(5, OP_LONG);
+	run_ops();
+	sleep(3);
+	root[0] = entry;
+	run_ops();
+	return *(uint64_t *)(memory + (ops[0].gpa - TEST_MEM)) == ops[0].value;
+}
+
+/* A page that is tracked is no part of a huge one; later, it is again. */
+static bool test_huge(void)
+{
+	int tracker = new_tracker(), r;
+	uint64_t huge;
+	bool ok;
+
+	madvise(memory, MEMORY_SIZE, MADV_HUGEPAGE);
+	memset(memory, 0, MEMORY_SIZE);
+	if (!aging_huge_bytes(memory)) {
+		ksft_print_msg("huge: the kernel has no huge pages for it\n");
+		close(tracker);
+		return true;
+	}
+	nr_ops = 0;
+	add_op(5, OP_LONG);
+	huge = vm_get_stat(vm, "pages_2m");
+	run_ops();
+	ok = vm_get_stat(vm, "pages_2m") == huge + 1;
+
+	r = track_page(tracker, TEST_MEM + 6 * PAGE_SIZE);
+	TEST_ASSERT(!r, "Failed to track a page: %d", r);
+	run_ops();
+	ok &= vm_get_stat(vm, "pages_2m") == huge;
+
+	/* Untracked by nobody, but forgotten with the tracker. */
+	close(tracker);
+	ok &= !track_wait_for_nothing(vm);
+	zap_all();
+	run_ops();
+	ok &= vm_get_stat(vm, "pages_2m") == huge + 1;
+	return ok;
+}
+
+static const struct {
+	const char *name;
+	bool (*fn)(void);
+	bool nested;
+	/* With shadow pages of the guest's own, there always are counts. */
+	bool tdp;
+	int cap;
+} tests[] = {
+	{ "reports", test_reports },
+	{ "slots", test_slots },
+	{ "refused", test_refused },
+	{ "memory", test_memory, .tdp = true },
+	{ "replaced", test_replaced, .tdp = true },
+	{ "huge", test_huge, .tdp = true },
+	{ "smm", test_smm, .cap = KVM_CAP_X86_SMM },
+	{ "nested", test_nested, .nested = true },
+	{ "idle", test_idle, .nested = true },
+};
+
+static void help(const char *name)
+{
+	int i;
+
+	printf("usage: %s [-t test]\n -t: one of", name);
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		printf(" %s", tests[i].name);
+	printf(" (default: all)\n");
+	exit(KSFT_FAIL);
+}
+
+int main(int argc, char *argv[])
+{
+	const char *only = NULL, *why;
+	int opt, i;
+
+	while ((opt = getopt(argc, argv, "t:")) != -1) {
+		if (opt != 't')
+			help(argv[0]);
+		only = optarg;
+	}
+	for (i = 0; only && i < ARRAY_SIZE(tests) && strcmp(only, tests[i].name); i++)
+		;
+	if (optind != argc || i == ARRAY_SIZE(tests))
+		help(argv[0]);
+
+	ksft_print_header();
+	why = track_supported();
+	__TEST_REQUIRE(!why, "%s", why);
+	ksft_set_plan(only ? 1 : ARRAY_SIZE(tests));
+
+	for (i = 0; i < ARRAY_SIZE(tests); i++) {
+		if (only && strcmp(only, tests[i].name))
+			continue;
+		why = tests[i].nested ? l2_supported() : NULL;
+		if (tests[i].tdp && !kvm_is_tdp_enabled())
+			why = "guests without TDP are shadowed";
+		if (why || (tests[i].cap && !kvm_has_cap(tests[i].cap))) {
+			ksft_test_result_skip("%s: %s\n", tests[i].name, why ?: "not supported");
+			continue;
+		}
+		create_vm(tests[i].nested);
+		ksft_test_result(tests[i].fn(), "%s\n", tests[i].name);
+		free_vm();
+	}
+	ksft_finished();
+}
