@@ -34,7 +34,7 @@ struct write_spares {
 };
 
 void write_spares_init(struct write_spares *spares);
-int write_spares_fill(struct write_spares *spares, unsigned int nr);
+int write_spares_fill(struct write_spares *spares, unsigned int min, unsigned int nr);
 bool write_spares_have(const struct write_spares *spares, unsigned int nr);
 void write_spares_free(struct write_spares *spares);
 

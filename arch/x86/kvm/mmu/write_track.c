@@ -289,11 +289,19 @@ int write_track_prepare(struct kvm *kvm)
  */
 int write_track_fill_spares(struct kvm *kvm)
 {
+	int r;
+
 	if (!write_track_enabled(kvm))
 		return 0;
 
 	/* Enough for two, so that several vCPUs seldom have to begin anew. */
-	return write_spares_fill(&find_vm(kvm)->spares, 2 * PT64_ROOT_MAX_LEVEL);
+	r = write_spares_fill(&find_vm(kvm)->spares, PT64_ROOT_MAX_LEVEL,
+			      2 * PT64_ROOT_MAX_LEVEL);
+
+	/* Others may have freed all of it meanwhile, but for these. */
+	if (!write_track_enabled(kvm))
+		write_track_disable_soon(kvm, HZ);
+	return r;
 }
 
 /**

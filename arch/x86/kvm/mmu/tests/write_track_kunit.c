@@ -55,7 +55,7 @@ static int add_page(struct kunit *test, struct counted_slot *slot, unsigned long
 {
 	int r;
 
-	KUNIT_ASSERT_EQ(test, write_spares_fill(&slot->spares, 1), 0);
+	KUNIT_ASSERT_EQ(test, write_spares_fill(&slot->spares, 1, 1), 0);
 	KUNIT_ASSERT_TRUE(test, write_spares_have(&slot->spares, 1));
 	r = write_counts_add(slot->counts, index);
 	if (!r)
@@ -230,7 +230,7 @@ static void write_track_memory(struct kunit *test)
 	KUNIT_EXPECT_LE(test, empty, 64 << 10);
 
 	for (i = 0; i < 1000; i++) {
-		KUNIT_EXPECT_EQ(test, write_spares_fill(&slot->spares, 1), 0);
+		KUNIT_EXPECT_EQ(test, write_spares_fill(&slot->spares, 1, 1), 0);
 		KUNIT_EXPECT_EQ(test, write_counts_add(counts, i * (npages / 1000)), 0);
 	}
 	KUNIT_EXPECT_LE(test, atomic_long_read(&slot->spares.bytes), empty + 1000 * 2048);
@@ -315,7 +315,7 @@ static void write_track_readers(struct kunit *test)
 	begin = jiffies;
 	while (!kvm_race_is_over(begin, READ_ONCE(readers.rounds), 200000, 10000)) {
 		for (i = 1; i <= 8; i++) {
-			failed |= write_spares_fill(&slot->spares, 1);
+			failed |= write_spares_fill(&slot->spares, 1, 1);
 			failed |= write_counts_add(slot->counts, i * BLOCK_PAGES + n % 7);
 			kvm_race_delay(n + i);
 		}

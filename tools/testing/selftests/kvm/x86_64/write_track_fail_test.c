@@ -183,7 +183,6 @@ static const struct site {
 	{ "track", track_one, .registered = true },
 	{ "create_memslot", create_memslot, .registered = true },
 	{ "run_nested", try_to_run, .nested = true },
-	{ "run_nested_registered", try_to_run, .registered = true, .nested = true },
 };
 
 static bool test_site(const struct site *site)

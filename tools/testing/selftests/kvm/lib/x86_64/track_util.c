@@ -130,7 +130,7 @@ int track_wait_for_nothing(struct kvm_vm *vm)
 {
 	int i;
 
-	for (i = 0; i < 1000; i++) {
+	for (i = 0; i < 1000 && track_bytes(vm) >= 0; i++) {
 		if (!track_bytes(vm))
 			return 0;
 		usleep(10000);
