@@ -80,7 +80,7 @@ errors()
 	grep -E 'error|ERROR|\*\*\*' "$1" | sed -n '1,8p' >&2 || true
 }
 
-# kvm_tree COMMIT DIR [PATCH]: the KVM part of a commit, ready to be built as
+# kvm_tree COMMIT DIR: the KVM part of a commit, ready to be built as
 # modules.  What is in DIR already and has the same content stays untouched.
 kvm_tree()
 {
@@ -92,9 +92,6 @@ kvm_tree()
 		include/trace/events/kvm.h \
 		':(glob)arch/x86/include/asm/kvm*.h' ':(glob)arch/x86/include/uapi/asm/kvm*.h' |
 		tar -x -C "$scratch"
-	if [ -n "${3:-}" ]; then
-		patch -s -p1 -F0 -d "$scratch" < "$3" || die "${3#"$top/"} does not apply any more: make it anew"
-	fi
 	cp "$top/Kbuild" "$scratch/Kbuild"
 	cp "$top/Kbuild" "$scratch/arch/x86/kvm/Kbuild"
 	mkdir -p "$2"
