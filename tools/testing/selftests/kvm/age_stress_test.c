@@ -12,6 +12,10 @@
  * The guests may be nested ones.  Then L1 changes the page table that it has for
  * them all the time: it unmaps and write-protects pages, moves them to other
  * frames of its memory, and replaces whole tables.
+ *
+ * Or one more vCPU reads a memslot that comes and goes, of the same memory, and KVM zaps
+ * nothing but its SPTEs when it goes: it is deleted with SPTEs in its rmaps, while it is
+ * aged.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -54,6 +58,7 @@ static uint64_t slice_pages;
 static uint64_t seed;
 static bool nested;
 static uint64_t nr_vcpus = 2;
+static bool read_zapped;
 
 /* What L1 has to know, of all vCPUs; @lock is for what it changes. */
 static struct {
@@ -93,6 +98,26 @@ static void guest_code(uint64_t index)
 				l2_call();
 		}
 		GUEST_SYNC1(sweep);
+	}
+}
+
+/*
+ * Reads the memslot that comes and goes, at either of its places: the page of that number
+ * of the others' memory, or nothing, which reads as 0.  Tells how often it was there.
+ */
+static void reader_code(void)
+{
+	uint64_t value, page, hits = 0;
+
+	for (;;) {
+		for (page = 1; page < 2 * PAGES_PER_HUGE; page++) {
+			value = READ_ONCE(*(uint64_t *)(ZAP_MEM + page * PAGE_SIZE));
+			if (!value)
+				continue;
+			GUEST_ASSERT_EQ(value >> 40, page % PAGES_PER_HUGE);
+			hits++;
+		}
+		GUEST_SYNC1(hits);
 	}
 }
 
@@ -243,6 +268,39 @@ static void *vcpu_thread(void *arg)
 		default:
 			TEST_FAIL("Unexpected exit: %s",
 				  exit_reason_str(worker->vcpu->run->exit_reason));
+		}
+	}
+	return NULL;
+}
+
+static struct vcpu_worker reader;
+
+static void *reader_thread(void *arg)
+{
+	struct kvm_run *run = reader.vcpu->run;
+	struct ucall uc;
+
+	while (!stress_stopping()) {
+		vcpu_run(reader.vcpu);
+
+		/* The memslot is not there. */
+		if (run->exit_reason == KVM_EXIT_MMIO) {
+			TEST_ASSERT(!run->mmio.is_write, "The reader wrote 0x%llx",
+				    run->mmio.phys_addr);
+			memset(run->mmio.data, 0, sizeof(run->mmio.data));
+			continue;
+		}
+
+		errno = 0;
+		switch (get_ucall(reader.vcpu, &uc)) {
+		case UCALL_SYNC:
+			WRITE_ONCE(reader.sweeps, uc.args[0]);
+			break;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			break;
+		default:
+			TEST_FAIL("Unexpected exit: %s", exit_reason_str(run->exit_reason));
 		}
 	}
 	return NULL;
@@ -467,6 +525,11 @@ static bool vcpus_unfinished(bool print)
 		if (print)
 			ksft_print_msg("waiting for the first sweep of vCPU %d\n", i);
 	}
+	if (read_zapped && !READ_ONCE(reader.sweeps)) {
+		ret = true;
+		if (print)
+			ksft_print_msg("waiting for the reader to find its memslot\n");
+	}
 	return ret;
 }
 
@@ -476,7 +539,11 @@ static void run_threads(unsigned long seconds)
 
 	for (i = 0; i < nr_vcpus; i++)
 		pthread_create(&vcpu_workers[i].thread, NULL, vcpu_thread, &vcpu_workers[i]);
+	if (read_zapped)
+		pthread_create(&reader.thread, NULL, reader_thread, NULL);
 	stress_run(workers, seconds, vcpus_unfinished);
+	if (read_zapped)
+		pthread_join(reader.thread, NULL);
 	for (i = 0; i < nr_vcpus; i++)
 		pthread_join(vcpu_workers[i].thread, NULL);
 }
@@ -550,18 +617,25 @@ static void create_vm(void)
 		vcpu_workers[i].vcpu = vcpus[i];
 		vcpu_args_set(vcpus[i], 1, i);
 	}
+	if (read_zapped) {
+		vm_enable_cap(vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_SLOT_ZAP_ALL);
+		virt_map(vm, ZAP_MEM, ZAP_MEM, 2 * PAGES_PER_HUGE);
+		reader.vcpu = vm_vcpu_add(vm, nr_vcpus, reader_code);
+	}
 }
 
 static void help(const char *name)
 {
-	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed] [-n]\n"
+	printf("usage: %s [-v vcpus] [-b MiB] [-s seconds] [-d letters] [-S seed] [-n | -r]\n"
 	       " -v: vCPUs (default: 2)\n"
 	       " -b: memory of the VM in MiB, a multiple of 2 (default: 32)\n"
 	       " -s: how long to run (default: 10)\n"
 	       " -d: leave out: i page_idle, a MGLRU aging, l dirty logging,\n"
 	       "     m memslot deletion, h huge page collapse and split, s swap\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
-	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n", name);
+	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n"
+	       " -r: one more vCPU reads the memslot that is deleted, which zaps nothing else\n",
+	       name);
 	exit(KSFT_FAIL);
 }
 
@@ -575,7 +649,7 @@ int main(int argc, char *argv[])
 	int i, opt, nr_enabled = 0;
 
 	seed = 1;
-	while ((opt = getopt(argc, argv, "v:b:s:d:S:n")) != -1) {
+	while ((opt = getopt(argc, argv, "v:b:s:d:S:nr")) != -1) {
 		switch (opt) {
 		case 'v':
 			nr_vcpus = aging_parse_positive(optarg);
@@ -596,6 +670,9 @@ int main(int argc, char *argv[])
 		case 'n':
 			nested = true;
 			break;
+		case 'r':
+			read_zapped = true;
+			break;
 		default:
 			help(argv[0]);
 		}
@@ -603,7 +680,8 @@ int main(int argc, char *argv[])
 	nr_pages = (mib << 20) / PAGE_SIZE;
 	if (optind != argc || !seconds || !seed || !mib || mib % 2 || !nr_vcpus ||
 	    nr_vcpus > KVM_MAX_VCPUS || nr_vcpus > nr_pages ||
-	    (nested && (nr_vcpus > MAX_NESTED || mib > 1024)))
+	    (nested && (nr_vcpus > MAX_NESTED || mib > 1024 || read_zapped)) ||
+	    (read_zapped && !stress_enabled(workers, 'm')))
 		help(argv[0]);
 	/* A frame to move pages to for each L1. */
 	slice_pages = nr_pages / nr_vcpus - nested;
@@ -613,7 +691,11 @@ int main(int argc, char *argv[])
 		why = l2_supported();
 		__TEST_REQUIRE(!why, "%s", why);
 	}
-	__TEST_REQUIRE(nr_vcpus <= kvm_check_cap(KVM_CAP_MAX_VCPUS), "Too many vCPUs");
+	__TEST_REQUIRE(nr_vcpus + read_zapped <= kvm_check_cap(KVM_CAP_MAX_VCPUS),
+		       "Too many vCPUs");
+	__TEST_REQUIRE(!read_zapped ||
+		       kvm_check_cap(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL,
+		       "KVM always zaps all memslots");
 
 	if (stress_enabled(workers, 'i')) {
 		why = page_idle_open(&idle);
@@ -657,6 +739,8 @@ int main(int argc, char *argv[])
 	}
 	for (i = 0; i < nr_vcpus; i++)
 		ksft_print_msg("vCPU %d: %lu sweeps\n", i, vcpu_workers[i].sweeps);
+	if (read_zapped)
+		ksft_print_msg("reads of the memslot that is deleted: %lu\n", reader.sweeps);
 	ksft_test_result(!vcpus_unfinished(true), "vcpu_sweeps\n");
 
 	if (nested) {

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "aging_util.h"
 #include "kvm_util.h"
@@ -707,6 +708,9 @@ int main(int argc, char *argv[])
 		       "lock_stat does not know mmu_lock");
 	if (want_pfns)
 		lookup_pfns();
+	/* A second after a guest is shadowed, KVM looks once, with mmu_lock, if it still is. */
+	if (count_locks)
+		usleep(1500000);
 
 	for (round = 1; round <= rounds; round++) {
 		if (want_evict && round > 1)

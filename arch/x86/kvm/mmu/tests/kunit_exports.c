@@ -52,6 +52,7 @@ EXPORT_TO_SUITES(kvm_age_gfn);
 EXPORT_TO_SUITES(kvm_test_age_gfn);
 EXPORT_TO_SUITES(kvm_age_gfn_bitmap);
 EXPORT_TO_SUITES(kvm_age_hva_bitmap);
+EXPORT_TO_SUITES(kvm_test_age_hva_range);
 EXPORT_TO_SUITES(kvm_age_stats_sum);
 
 EXPORT_TO_SUITES(pte_list_desc_cache);

@@ -188,7 +188,7 @@ static const struct site {
 static bool test_site(const struct site *site)
 {
 	int n, r = 0, failed = 0;
-	bool reached = true, ok = true;
+	bool reached = true, ok = true, failed_now;
 	long bytes;
 
 	for (n = 1; reached && ok; n++) {
@@ -219,14 +219,15 @@ static bool test_site(const struct site *site)
 		if (r && !site->nested)
 			run();
 		/* The next try does it, and the VM runs. */
+		failed_now = r;
 		if (r)
 			ok &= !site->fn();
 		run();
 		ok &= track_bytes(vm) > 0;
 
 		close(tracker);
-		/* It takes a second, if nested. */
-		if (!site->nested || n % 16 == 0) {
+		/* It takes a second, and after a failure, which is rarer, there is more to see. */
+		if (n % (site->nested ? 16 : 4) == 1 || (failed_now && !site->nested)) {
 			delete_memslot();
 			ok &= !track_wait_for_nothing(vm);
 		}
