@@ -3,11 +3,11 @@
 # Each target is one script's job; this file only names them.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test series apply modules install uninstall kernel shell \
-	mutants kcsan lint deps clean inputs
+.PHONY: help demo bench figures test series apply modules install uninstall kernel shell \
+	mutants kcsan coverage gauntlet lint deps emulators clean inputs
 MAKEFLAGS += --no-print-directory
 
-export ALL KVER KSRC KIMG DESTDIR CONFIG
+export ALL KVER KSRC KIMG QEMU DESTDIR CONFIG HOURS
 
 help:
 	@echo 'kvm-lockless-mmu: the x86 KVM MMU without mmu_lock where a host is busy'
@@ -15,6 +15,7 @@ help:
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
 	@echo '                          MMU=shadow with guests that are shadowed, HOST=intel on an Intel host'
 	@echo '  make bench              what of aging is gained by no lock, and what by asking once: table and chart'
+	@echo '  make figures            the tables of README.md against those of the last demo and bench'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
 	@echo '                          T="age*" runs just those of tests/vm/tests.cfg; ALL=1 also what'
 	@echo '                          passed before and has not changed'
@@ -22,10 +23,13 @@ help:
 	@echo '  make apply TREE=DIR     git am onto a kernel tree'
 	@echo '  make modules            kvm.ko, kvm-amd.ko, kvm-intel.ko in build/modules/patched'
 	@echo '  make install            them into updates/ of the kernel; make uninstall takes them out'
-	@echo '  make kernel             a bootable kernel, CONFIG=plain, debug or kcsan'
-	@echo '  make shell              a shell in the emulated host (KERNEL=stock, plain, debug or kcsan)'
+	@echo '  make kernel             a bootable kernel, CONFIG=plain, debug, kcsan or coverage'
+	@echo '  make shell              a shell in the emulated host, KERNEL=stock or a CONFIG'
 	@echo '  make mutants            the naive versions, and the test that catches each (MUTANTS=NAME)'
+	@echo '  make gauntlet           what is too long for make test; PART=test, kcsan, coverage, soak'
+	@echo '                          (HOURS=0.25), demo or bench: just that'
 	@echo '  make kcsan              the suites and the stress tests on a kernel with KCSAN'
+	@echo '  make coverage           what the tests reach of the series, and what they do not'
 	@echo '  make lint               the series: checkpatch, sparse, W=1, every commit builds'
 	@echo '  make deps               the Debian packages that all this calls (root)'
 	@echo '  make clean              remove build/ and out/'
@@ -33,9 +37,13 @@ help:
 	@echo '  KVER=  a kernel release other than the newest that apt serves'
 	@echo '  KSRC=  a kernel source tree or tarball, where apt has none'
 	@echo '  KIMG=  a kernel image, with its modules in /lib/modules, likewise'
+	@echo '  QEMU=  a qemu-system-x86_64 of 8.1 or newer, where there is none'
 
 deps:
 	@scripts/deps
+
+emulators: deps
+	@scripts/qemu
 
 series: deps
 	@scripts/assemble
@@ -50,41 +58,62 @@ modules: deps
 install uninstall:
 	@scripts/install $@
 
-kernel: deps
+kernel:
+	@scripts/kernel --check
+	@$(MAKE) deps
 	@scripts/kernel
 
 lint: deps
 	@scripts/lint
 
 # Some shells set HOST to the name of the machine.
-demo: deps
-	@bench/demo '$(if $(findstring command,$(origin HOST)),$(HOST))' '$(MMU)'
+demo-of = '$(if $(findstring command,$(origin HOST)),$(HOST))' '$(MMU)'
+demo:
+	@bench/demo --check $(demo-of)
+	@$(MAKE) emulators
+	@bench/demo $(demo-of)
 
-bench: deps
+bench: emulators
 	@bench/bench
 
-shell: inputs
+# The README's counts against a run's.
+figures:
+	@bench/figures
+
+shell:
+	@[ '$(or $(KERNEL),stock)' = stock ] || CONFIG='$(KERNEL)' scripts/kernel --check KERNEL
+	@$(MAKE) emulators
+	@scripts/modules
+	@[ '$(or $(KERNEL),stock)' = stock ] || CONFIG='$(KERNEL)' scripts/kernel
+	@scripts/selftests
 	@tests/vm/run --shell --kernel $(or $(KERNEL),stock)
 
-mutants: inputs
+mutants:
+	@tests/mutants/run --check $(MUTANTS)
+	@$(MAKE) inputs
 	@tests/mutants/run $(MUTANTS)
 
-kcsan: deps
-	@CONFIG=kcsan scripts/kernel
-	@scripts/selftests
-	@tests/vm/run --config tests/vm/kcsan.cfg --out out/kcsan -j "$$(nproc)"
+gauntlet:
+	@tests/gauntlet --check $(PART)
+	@$(MAKE) emulators
+	@tests/gauntlet $(PART)
+
+kcsan coverage:
+	@$(MAKE) gauntlet PART=$@
 
 # What the emulated hosts boot and run.
-inputs: deps
+inputs: emulators
 	@scripts/modules
 	@CONFIG=debug scripts/kernel
 	@scripts/selftests
 
-test: deps
+test:
+	@tests/vm/known $(foreach t,$(T),'$(t)')
 ifdef T
 	@$(MAKE) inputs
 	@tests/vm/run $(foreach t,$(T),'$(t)')
 else
+	@$(MAKE) emulators
 	@tests/all
 endif
 
