@@ -688,7 +688,7 @@ int main(int argc, char *argv[])
 
 	ksft_print_header();
 	if (nested) {
-		why = l2_supported();
+		why = l2_supported(true);
 		__TEST_REQUIRE(!why, "%s", why);
 	}
 	__TEST_REQUIRE(nr_vcpus + read_zapped <= kvm_check_cap(KVM_CAP_MAX_VCPUS),

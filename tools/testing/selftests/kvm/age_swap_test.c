@@ -282,7 +282,7 @@ int main(int argc, char *argv[])
 	why = swap_open();
 	__TEST_REQUIRE(!why, "%s", why);
 	if (nested) {
-		why = l2_supported();
+		why = l2_supported(true);
 		__TEST_REQUIRE(!why, "%s", why);
 	}
 	if (!want_lru) {

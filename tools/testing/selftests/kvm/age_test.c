@@ -7,7 +7,9 @@
  * With page_idle every page is compared, with MGLRU the number of young pages, or
  * which pages go when those of the old generations are evicted, or what page_idle
  * says of pages that MGLRU had to skip.
- * The guest may be a nested one, whose memory KVM maps with shadow pages.
+ * The guest may be a nested one, whose memory KVM maps with shadow pages, or one without
+ * nested paging, for which KVM has a second root of the same memory; L1 then uses some of
+ * the pages, and the nested guest the others.
  *
  * Aging does not flush TLBs, so a guest with a stale translation may use a page
  * without setting Accessed again.  The test therefore flushes between aging and
@@ -108,28 +110,36 @@ static void guest_touch(uint64_t page, enum touch touch)
 		WRITE_ONCE(*word, page);
 }
 
-static void guest_code(void)
+/* All units are touched to populate the memory, else one of @of, the @nth of these. */
+static void guest_phase(uint64_t of, uint64_t nth)
 {
 	uint64_t unit, page;
 
-	for (;;) {
-		for (unit = 0; unit < job.nr_units; unit++) {
-			page = unit * job.unit_pages;
-			switch (job.phase) {
-			case PHASE_POPULATE:
-				guest_touch(page, job.read_only ? TOUCH_READ : TOUCH_WRITE);
-				break;
-			case PHASE_CONTROL:
-				if (control_touches(unit))
-					guest_touch(page, TOUCH_READ);
-				break;
-			case PHASE_PATTERN:
-				/* Any page of a huge one makes all of it young. */
-				page += pattern_hash(unit, ~job.round) % job.unit_pages;
-				guest_touch(page, pattern(unit, job.round));
-				break;
-			}
+	for (unit = 0; unit < job.nr_units; unit++) {
+		if (job.phase != PHASE_POPULATE && pattern_hash(unit, job.round) / 16 % of != nth)
+			continue;
+		page = unit * job.unit_pages;
+		switch (job.phase) {
+		case PHASE_POPULATE:
+			guest_touch(page, job.read_only ? TOUCH_READ : TOUCH_WRITE);
+			break;
+		case PHASE_CONTROL:
+			if (control_touches(unit))
+				guest_touch(page, TOUCH_READ);
+			break;
+		case PHASE_PATTERN:
+			/* Any page of a huge one makes all of it young. */
+			page += pattern_hash(unit, ~job.round) % job.unit_pages;
+			guest_touch(page, pattern(unit, job.round));
+			break;
 		}
+	}
+}
+
+static void guest_code(void)
+{
+	for (;;) {
+		guest_phase(1, 0);
 		GUEST_SYNC1(job.round);
 	}
 }
@@ -150,6 +160,25 @@ static void l1_code(void)
 	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);
 }
 
+static void flat_l2_code(uint64_t unused)
+{
+	for (;;) {
+		guest_phase(2, 1);
+		l2_call();
+	}
+}
+
+/* The two take turns. */
+static void flat_l1_code(void)
+{
+	l2_init(&l2, NULL, flat_l2_code, 0);
+	for (;;) {
+		guest_phase(2, 0);
+		GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
+		GUEST_SYNC1(job.round);
+	}
+}
+
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static struct page_idle idle;
@@ -160,6 +189,8 @@ static bool *unit_idle;
 static bool huge_pages;
 static bool count_locks;
 static bool nested;
+/* Nested, but without nested paging. */
+static bool flat;
 static bool ask_at_once;
 static bool look_around;
 static bool skip_others;
@@ -353,13 +384,31 @@ static void check_at_once(uint64_t round, long ranges, long scanned, long many)
 }
 
 /*
+ * Taking a huge page from the guest takes two flushes, as it is split first; finding it
+ * young must take none.  It is the one kind that MGLRU has clear_flush_young() asked about.
+ */
+static void check_flushes(uint64_t round, uint64_t flushes)
+{
+	uint64_t used = 0, out = 0, unit;
+
+	for (unit = 0; unit < job.nr_units; unit++) {
+		used += pattern(unit, round) != TOUCH_NONE;
+		out += swap_is_out(addr_gpa2hva(vm, TEST_MEM + unit * job.unit_pages * PAGE_SIZE));
+	}
+	ksft_print_msg("%lu flushes of TLBs, for %lu units evicted and %lu used\n", flushes, out,
+		       used);
+	ksft_test_result(flushes < 2 * out + used / 2,
+			 "round %lu: no TLB is flushed for young pages\n", round);
+}
+
+/*
  * Those that the guest used are in a younger generation than those that it did not, so
  * the latter are gone when the older generations are evicted.  Page by page, as a
  * generation that has the right number of pages may have the wrong ones.
  */
 static void run_evict_round(uint64_t round)
 {
-	uint64_t missed = 0, invented = 0, unit;
+	uint64_t missed = 0, invented = 0, unit, flushes;
 	long ranges, scanned, locks;
 	int tries;
 
@@ -387,6 +436,7 @@ static void run_evict_round(uint64_t round)
 		scanned = aging_stat("scanned") - scanned;
 	}
 
+	flushes = vm_get_stat(vm, "remote_tlb_flush_requests");
 	/* What is locked or not on its list stays at first. */
 	for (tries = 0; tries < 10; tries++) {
 		aging_lru_evict_old();
@@ -413,7 +463,11 @@ static void run_evict_round(uint64_t round)
 		       invented);
 	ksft_test_result(!missed, "round %lu: what the guest used is young\n", round);
 	ksft_test_result(!invented, "round %lu: what it left alone is old\n", round);
-	check_at_once(round, ranges, scanned, look_around ? FEW_PER_RANGE : MANY_PER_RANGE);
+	if (look_around && huge_pages)
+		check_flushes(round, vm_get_stat(vm, "remote_tlb_flush_requests") - flushes);
+	else
+		check_at_once(round, ranges, scanned,
+			      look_around ? FEW_PER_RANGE : MANY_PER_RANGE);
 }
 
 /*
@@ -519,13 +573,15 @@ static void create_vm(uint64_t pages)
 	uint64_t bytes = pages * PAGE_SIZE;
 	void *hva;
 
-	vm = __vm_create_with_one_vcpu(&vcpu, pages, nested ? l1_code : guest_code);
+	vm = __vm_create_with_one_vcpu(&vcpu, pages,
+				       flat ? flat_l1_code : nested ? l1_code : guest_code);
 	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
 	if (nested) {
-		l2_map_create(vm, &l2_map, TEST_MEM, pages, huge_pages, 0);
+		if (!flat)
+			l2_map_create(vm, &l2_map, TEST_MEM, pages, huge_pages, 0);
 		l2_create(vm, &l2);
 		sync_global_to_guest(vm, l2_map);
 		sync_global_to_guest(vm, l2);
@@ -586,7 +642,7 @@ static void lookup_pfns(void)
 
 static void help(const char *name)
 {
-	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnLF]\n"
+	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnNLF]\n"
 	       " -m: age through page_idle, or through MGLRU in debugfs; with evict, by each page,\n"
 	       "     which takes swap; with look, the same, but aged by eviction itself; with skip,\n"
 	       "     three of four pages are of a memcg that is not aged, and page_idle looks after\n"
@@ -596,6 +652,7 @@ static void help(const char *name)
 	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
 	       " -r: the guest only reads\n"
 	       " -n: the guest is a nested one, with nested paging\n"
+	       " -N: half of what it does is done by a nested guest, without nested paging\n"
 	       " -L: aging must not take mmu_lock, as counted by lock_stat; not with look or skip\n"
 	       " -F: beside a VM that cannot be asked about several pages at once\n", name);
 	exit(KSFT_FAIL);
@@ -611,7 +668,7 @@ int main(int argc, char *argv[])
 	uint64_t round;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:p:i:HrnLF")) != -1) {
+	while ((opt = getopt(argc, argv, "m:p:i:HrnNLF")) != -1) {
 		switch (opt) {
 		case 'm':
 			want_idle = !strcmp(optarg, "idle");
@@ -634,6 +691,9 @@ int main(int argc, char *argv[])
 		case 'r':
 			job.read_only = true;
 			break;
+		case 'N':
+			flat = true;
+			fallthrough;
 		case 'n':
 			nested = true;
 			break;
@@ -665,7 +725,7 @@ int main(int argc, char *argv[])
 	job.nr_units = pages / job.unit_pages;
 
 	if (nested) {
-		why = l2_supported();
+		why = l2_supported(!flat);
 		__TEST_REQUIRE(!why, "%s", why);
 	}
 

@@ -330,7 +330,7 @@ int main(int argc, char *argv[])
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	if (nested) {
-		why = l2_supported();
+		why = l2_supported(true);
 		__TEST_REQUIRE(!why, "%s", why);
 	}
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2));

@@ -177,7 +177,7 @@ int main(int argc, char *argv[])
 
 	ksft_print_header();
 
-	why = l2_supported();
+	why = l2_supported(true);
 	__TEST_REQUIRE(!why, "%s", why);
 	why = page_idle_open(&idle);
 	with_idle = !why;

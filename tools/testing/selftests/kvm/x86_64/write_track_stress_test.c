@@ -258,7 +258,7 @@ int main(int argc, char *argv[])
 		help(argv[0]);
 
 	ksft_print_header();
-	why = track_supported() ?: nested ? l2_supported() : NULL;
+	why = track_supported() ?: nested ? l2_supported(true) : NULL;
 	__TEST_REQUIRE(!why, "%s", why);
 	/* Of a vCPU that does not run, nothing can be heard. */
 	if (!stress_enabled(workers, 'v') && stress_enabled(workers, 'u'))

@@ -731,7 +731,7 @@ int main(int argc, char *argv[])
 	for (i = 0; i < ARRAY_SIZE(tests); i++) {
 		if (only && strcmp(only, tests[i].name))
 			continue;
-		why = tests[i].nested ? l2_supported() : NULL;
+		why = tests[i].nested ? l2_supported(true) : NULL;
 		if (tests[i].tdp && !kvm_is_tdp_enabled())
 			why = "guests without TDP are shadowed";
 		if (why || (tests[i].cap && !kvm_has_cap(tests[i].cap))) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Nested guests with nested paging, for tests of KVM's shadow MMU: L2 runs on a
- * page table (NPT or EPT) that L1 owns, and that KVM shadows.
+ * Nested guests, for tests of KVM's shadow MMU: L2 runs on a page table (NPT or EPT)
+ * that L1 owns, and that KVM shadows; or without one, on the memory that L1 sees.
  *
  * L2 has L1's own page tables (CR3), and by the nested ones the first GiB of L1's
  * memory, and the test's memory, as they are in L1.  So it may do what L1 can,
@@ -70,8 +70,8 @@ enum l2_exit {
 	L2_OTHER,
 };
 
-/* NULL if there can be such guests, else the reason why not. */
-const char *l2_supported(void);
+/* NULL if there can be such guests, with nested paging or without, else the reason why not. */
+const char *l2_supported(bool nested_paging);
 
 /*
  * On the host, before the vCPUs run: build the page tables, for @nr_pages from
@@ -84,7 +84,10 @@ void l2_map_create(struct kvm_vm *vm, struct l2_map *map, uint64_t gpa,
 /* On the host, before the vCPUs run: what a vCPU needs for its L2. */
 void l2_create(struct kvm_vm *vm, struct l2 *l2);
 
-/* In L1: L2 will begin at @code, with @arg as its argument. */
+/*
+ * In L1: L2 will begin at @code, with @arg as its argument; without nested paging if
+ * @map is NULL.
+ */
 void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), uint64_t arg);
 
 /* In L1: enter L2, and say why it came back. */

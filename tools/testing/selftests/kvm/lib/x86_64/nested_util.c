@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Nested guests with nested paging, see nested_util.h. */
+/* Nested guests, see nested_util.h. */
 #include <string.h>
 
 #include <linux/sizes.h>
@@ -18,19 +18,19 @@
 
 #define INVEPT_SINGLE	1
 
-const char *l2_supported(void)
+const char *l2_supported(bool nested_paging)
 {
 	if (host_cpu_is_intel) {
 		if (!kvm_cpu_has(X86_FEATURE_VMX))
 			return "KVM has no nested VMX";
-		if (!kvm_cpu_has_ept())
+		if (nested_paging && !kvm_cpu_has_ept())
 			return "KVM has no nested EPT for nested VMX";
 		return NULL;
 	}
 
 	if (!kvm_cpu_has(X86_FEATURE_SVM))
 		return "KVM has no nested SVM";
-	if (!kvm_cpu_has(X86_FEATURE_NPT))
+	if (nested_paging && !kvm_cpu_has(X86_FEATURE_NPT))
 		return "KVM has no nested paging for nested SVM";
 	return NULL;
 }
@@ -127,7 +127,7 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 	if (host_cpu_is_intel) {
 		GUEST_ASSERT(prepare_for_vmx_operation(l2->vmx));
 		GUEST_ASSERT(load_vmcs(l2->vmx));
-		l2->vmx->eptp_gpa = map->root_gpa;
+		l2->vmx->eptp_gpa = map ? map->root_gpa : 0;
 		prepare_vmcs(l2->vmx, code, rsp);
 		GUEST_ASSERT(!vmwrite(GUEST_RFLAGS, L2_RFLAGS));
 		return;
@@ -136,8 +136,10 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 	vmcb = l2->svm->vmcb;
 	generic_svm_setup(l2->svm, code, rsp);
 	vmcb->save.rflags = L2_RFLAGS;
-	vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
-	vmcb->control.nested_cr3 = map->root_gpa;
+	if (map) {
+		vmcb->control.nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
+		vmcb->control.nested_cr3 = map->root_gpa;
+	}
 }
 
 /*
