@@ -336,18 +336,18 @@ int write_counts_remove(struct write_counts *counts, unsigned long index)
 }
 
 /**
- * write_counts_test - is a page tracked?
+ * write_counts_test - how often is a page tracked?
  * @counts: of the memslot
  * @index: the page, counted from the memslot's first
  *
  * Context: RCU read-side critical section, or what excludes all others who add or remove.
- * Return: true if it is; what others add or remove meanwhile may be seen or not.
+ * Return: that, or 0; what others add or remove meanwhile may be seen or not.
  */
-bool write_counts_test(const struct write_counts *counts, unsigned long index)
+unsigned int write_counts_test(const struct write_counts *counts, unsigned long index)
 {
 	struct write_block *block = find_block(counts, index / BLOCK_PAGES);
 
-	return block && READ_ONCE(block->counts[index % BLOCK_PAGES]);
+	return block ? READ_ONCE(block->counts[index % BLOCK_PAGES]) : 0;
 }
 
 /**

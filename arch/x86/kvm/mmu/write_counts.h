@@ -45,7 +45,7 @@ void write_counts_free_all(struct list_head *unused);
 
 int write_counts_add(struct write_counts *counts, unsigned long index);
 int write_counts_remove(struct write_counts *counts, unsigned long index);
-bool write_counts_test(const struct write_counts *counts, unsigned long index);
+unsigned int write_counts_test(const struct write_counts *counts, unsigned long index);
 void write_counts_for_each(const struct write_counts *counts,
 			   void (*fn)(unsigned long index, unsigned int count, void *data),
 			   void *data);

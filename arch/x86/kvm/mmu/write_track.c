@@ -395,6 +395,22 @@ int write_track_remove(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
 	return counts ? write_counts_remove(counts, gfn - slot->base_gfn) : -EIO;
 }
 
+/**
+ * write_track_count - how often is a page tracked, by whomever?
+ * @kvm: the VM, whose memslots have counts
+ * @slot: the memslot of @gfn
+ * @gfn: the page
+ *
+ * Context: mmu_lock held for write; kvm->srcu or slots_lock held.
+ * Return: that, in the address space of @slot.
+ */
+unsigned int write_track_count(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
+{
+	struct write_counts *counts = counts_to_change(kvm, slot);
+
+	return counts ? write_counts_test(counts, gfn - slot->base_gfn) : 0;
+}
+
 static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_slot *slot,
 				       gfn_t gfn)
 {

@@ -23,6 +23,7 @@ void write_track_free_memslot(struct kvm_memory_slot *slot);
 
 int write_track_add(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
 int write_track_remove(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
+unsigned int write_track_count(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn);
 
 unsigned long write_track_bytes(struct kvm *kvm);

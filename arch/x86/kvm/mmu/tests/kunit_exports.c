@@ -5,6 +5,8 @@
  */
 #include <kunit/visibility.h>
 
+#include <linux/atomic.h>
+#include <linux/errno.h>
 #include <linux/export.h>
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
@@ -13,6 +15,7 @@
 #include "mmu/mmu_internal.h"
 #include "mmu/rmap.h"
 #include "mmu/spte.h"
+#include "mmu/tests/kunit_guard.h"
 #include "mmu/write_counts.h"
 
 /*
@@ -20,6 +23,33 @@
  * that have them need not know of the suites.
  */
 #define EXPORT_TO_SUITES(symbol) EXPORT_SYMBOL_IF_KUNIT(symbol)
+
+/* The VMs, or -1 during a case that changes what they rely on. */
+static atomic_t nr_vms = ATOMIC_INIT(0);
+
+int kvm_mmu_kunit_add_vm(void)
+{
+	return atomic_inc_unless_negative(&nr_vms) ? 0 : -EBUSY;
+}
+
+void kvm_mmu_kunit_remove_vm(void)
+{
+	atomic_dec(&nr_vms);
+}
+
+int kvm_mmu_kunit_begin(void)
+{
+	return atomic_cmpxchg(&nr_vms, 0, -1) ? -EBUSY : 0;
+}
+
+void kvm_mmu_kunit_end(void)
+{
+	/* Pairs with the others, which are fully ordered: what was changed is back. */
+	atomic_set_release(&nr_vms, 0);
+}
+
+EXPORT_TO_SUITES(kvm_mmu_kunit_begin);
+EXPORT_TO_SUITES(kvm_mmu_kunit_end);
 
 EXPORT_TO_SUITES(shadow_host_writable_mask);
 EXPORT_TO_SUITES(shadow_mmu_writable_mask);

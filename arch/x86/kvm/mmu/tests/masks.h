@@ -15,6 +15,7 @@
 #include "mmu.h"
 #include "mmu/mmu_internal.h"
 #include "mmu/spte.h"
+#include "mmu/tests/kunit_guard.h"
 
 /* Bits 2:0.  For NPT, bit 0 is Present and bit 2 is User. */
 #define LEAF_R			BIT_ULL(0)
@@ -100,6 +101,7 @@ static inline void kvm_masks_restore(void *data)
 	enable_mmio_caching = saved->mmio_caching;
 	tdp_mmu_enabled = saved->tdp_mmu;
 	nx_huge_pages = saved->nx_huge_pages;
+	kvm_mmu_kunit_end();
 }
 
 static inline void kvm_masks_set(const struct kvm_mask_set *set)
@@ -126,8 +128,8 @@ static inline void kvm_masks_set(const struct kvm_mask_set *set)
 
 /*
  * To be called by a suite's init, for cases with the masks of the parameter, and
- * with the TDP MMU.  All is put back after the case, even if an assertion ends it:
- * no VM runs meanwhile, but one may run later.
+ * with the TDP MMU.  All is put back after the case, even if an assertion ends it.
+ * Until then no VM can be created, and if there is one, the case fails.
  */
 static inline int kvm_masks_init(struct kunit *test)
 {
@@ -138,6 +140,12 @@ static inline int kvm_masks_init(struct kunit *test)
 	if (!saved)
 		return -ENOMEM;
 
+	ret = kvm_mmu_kunit_begin();
+	if (ret) {
+		kunit_err(test, "There is a VM, which relies on the masks: shut it down first");
+		return ret;
+	}
+
 	for (i = 0; i < ARRAY_SIZE(kvm_mask_globals); i++)
 		saved->masks[i] = *kvm_mask_globals[i];
 
@@ -145,7 +153,7 @@ static inline int kvm_masks_init(struct kunit *test)
 	saved->tdp_mmu = tdp_mmu_enabled;
 	saved->nx_huge_pages = nx_huge_pages;
 
-	ret = kunit_add_action(test, kvm_masks_restore, saved);
+	ret = kunit_add_action_or_reset(test, kvm_masks_restore, saved);
 	if (ret)
 		return ret;
 

@@ -94,7 +94,7 @@ static void expect_counts(struct kunit *test, const struct counted_slot *slot)
 
 	for (i = 0; i < slot->npages; i++) {
 		tracked += !!slot->want[i];
-		wrong += write_counts_test(slot->counts, i) != !!slot->want[i];
+		wrong += write_counts_test(slot->counts, i) != slot->want[i];
 	}
 	KUNIT_EXPECT_EQ(test, wrong, 0);
 
@@ -172,7 +172,7 @@ static void write_track_random(struct kunit *test)
 		} else if (add_page(test, slot, i)) {
 			break;
 		}
-		if (write_counts_test(slot->counts, i) != !!slot->want[i])
+		if (write_counts_test(slot->counts, i) != slot->want[i])
 			break;
 		cond_resched();
 	}
