@@ -247,7 +247,7 @@ static void fast_pf_indirect(struct kunit *test)
 				i++;
 			outcome = fast_pf_decide_indirect(&fault, spte, level, obsolete, unsync,
 							  base + moved, access, gpte_access);
-			KUNIT_EXPECT_EQ_MSG(test, outcome, rows[i].want, "level %d, 0x%x", level,
+			KUNIT_ASSERT_EQ_MSG(test, outcome, rows[i].want, "level %d, 0x%x", level,
 					    bits);
 		}
 	}

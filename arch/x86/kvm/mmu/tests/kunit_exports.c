@@ -29,22 +29,25 @@ static atomic_t nr_vms = ATOMIC_INIT(0);
 
 int kvm_mmu_kunit_add_vm(void)
 {
+	/* Fully ordered: pairs with the release in kvm_mmu_kunit_end(). */
 	return atomic_inc_unless_negative(&nr_vms) ? 0 : -EBUSY;
 }
 
 void kvm_mmu_kunit_remove_vm(void)
 {
-	atomic_dec(&nr_vms);
+	/* What the VM has read is behind it: pairs with the cmpxchg in kvm_mmu_kunit_begin(). */
+	atomic_dec_return_release(&nr_vms);
 }
 
 int kvm_mmu_kunit_begin(void)
 {
+	/* Fully ordered: pairs with the release in kvm_mmu_kunit_remove_vm(). */
 	return atomic_cmpxchg(&nr_vms, 0, -1) ? -EBUSY : 0;
 }
 
 void kvm_mmu_kunit_end(void)
 {
-	/* Pairs with the others, which are fully ordered: what was changed is back. */
+	/* What was changed is back: pairs with kvm_mmu_kunit_add_vm(). */
 	atomic_set_release(&nr_vms, 0);
 }
 
