@@ -8,9 +8,11 @@
 
 #include <linux/bitmap.h>
 #include <linux/find.h>
+#include <linux/lockdep.h>
 #include <linux/minmax.h>
 #include <linux/percpu.h>
 #include <linux/rculist.h>
+#include <linux/rcupdate.h>
 
 #include "age.h"
 #include "mmu.h"
@@ -156,8 +158,10 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 	gfn_t gfn = range->start;
 	bool young = false;
 
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "RCU does not keep the page tables");
+
 	while (gfn < end) {
-		/* Freed, as all below it, a grace period after it was unlinked. */
+		/* RCU keeps the root and its page tables. */
 		u64 *spt = root->spt;
 		int level = root_level;
 		u64 *sptep, spte;
@@ -274,8 +278,10 @@ static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 	if (!list)
 		return false;
 
+	lockdep_assert(kvm_rmap_lock_held());
+
 	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
-		u64 spte = age_read_spte(sptep);
+		u64 spte = mmu_spte_get_lockless(sptep);
 
 		if (!is_shadow_present_pte(spte))
 			continue;

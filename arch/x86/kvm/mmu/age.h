@@ -4,26 +4,10 @@
 
 #include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
-#include <linux/rcupdate.h>
 
-#include "rmap.h"
 #include "spte.h"
 
 #include <asm/cmpxchg.h>
-
-/*
- * An SPTE as it is at one moment, read outside of mmu_lock.  On 32-bit its two
- * halves may be written one by one, or by a cmpxchg between two reads.
- */
-static inline u64 age_read_spte(u64 *sptep)
-{
-#ifdef CONFIG_X86_64
-	return READ_ONCE(*sptep);
-#else
-	/* Writes nothing, or 0 over 0. */
-	return cmpxchg64(sptep, 0, 0);
-#endif
-}
 
 /*
  * The old form of a young, shadow-present leaf SPTE.
@@ -74,9 +58,6 @@ static inline u64 age_spte(u64 spte)
 static __always_inline bool __age_leaf(u64 *sptep, u64 old_spte, u64 new_spte,
 				       struct kvm_age_stats *stats)
 {
-	/* Proves little for a PTE, whose owner has it mapped under RCU. */
-	RCU_LOCKDEP_WARN(!rcu_read_lock_held() && !kvm_rmap_lock_held(),
-			 "Nothing keeps the page table");
 	KVM_MMU_WARN_ON(!is_shadow_present_pte(old_spte));
 	KVM_MMU_WARN_ON(is_ept_ve_possible(new_spte));
 

@@ -120,7 +120,7 @@ static void rmap_clear(struct kvm_rmap_head *rmap_head, int level, bool wrprot)
 
 	for (sptep = rmap_list_first(kvm_rmap_get(rmap_head), &iter); sptep;
 	     sptep = rmap_list_next(&iter)) {
-		spte = READ_ONCE(*sptep);
+		spte = mmu_spte_get_lockless(sptep);
 		clear_leaf(sptep, &spte, &new_spte, level, wrprot);
 	}
 }

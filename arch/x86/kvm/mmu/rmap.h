@@ -106,7 +106,8 @@ static inline u64 *rmap_list_next(struct rmap_iterator *iter)
 	if (!iter->desc)
 		return NULL;
 
-	if (++iter->pos == iter->desc->spte_count) {
+	/* If the caller has removed the SPTE, there are fewer. */
+	if (++iter->pos >= iter->desc->spte_count) {
 		iter->desc = iter->desc->more;
 		iter->pos = 0;
 		if (!iter->desc)

@@ -1,471 +1,371 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The counts of write-tracked pages of a VM's memslots: made when they are needed, found
- * without a lock, and freed when they are not needed any more.
+ * How often each page of a memslot is write-tracked, see write_track.h.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/hashtable.h>
+#include <linux/bug.h>
+#include <linux/hash.h>
 #include <linux/kvm_host.h>
+#include <linux/limits.h>
+#include <linux/log2.h>
+#include <linux/minmax.h>
 #include <linux/rculist.h>
-#include <linux/workqueue.h>
+#include <linux/slab.h>
 
-#include "mmu.h"
 #include "mmu_internal.h"
-#include "page_track.h"
-#include "write_counts.h"
 #include "write_track.h"
 
 /*
- * What would be in struct kvm.  But kvmgt.ko is built against that: were it larger, a
- * distribution's kvmgt.ko would not load with this kvm.ko.
+ * A bucket for so many pages of the memslot, within limits.  If all pages of a memslot of
+ * 8 GiB are tracked, a chain has 16 blocks on average.  In larger memslots, fewer pages are
+ * tracked: KVM has a shadow page for each page that it tracks itself, and finds these in
+ * 4096 buckets for the whole VM.
  */
-struct write_track_vm {
-	struct hlist_node node;
-	struct kvm *kvm;
-	struct write_spares spares;
-	struct delayed_work disable;
-	struct rcu_head rcu;
-};
-
-/* All VMs, by the address of struct kvm. */
-static DEFINE_HASHTABLE(vms, 8);
-static DEFINE_SPINLOCK(vms_lock);
-
-/* Set with slots_arch_lock held; NULLed with mmu_lock held for write, too, or with the memslot. */
-static struct write_counts __rcu **counts_of(const struct kvm_memory_slot *slot)
-{
-	/* Not the array that its type tells of: see struct kvm_arch_memory_slot. */
-	return (struct write_counts __rcu **)&slot->arch.gfn_write_track;
-}
-
-static struct write_track_vm *find_vm(struct kvm *kvm)
-{
-	struct write_track_vm *vm, *found = NULL;
-
-	/* It stays as long as @kvm does; RCU is for others that come and go. */
-	rcu_read_lock();
-	hash_for_each_possible_rcu(vms, vm, node, (unsigned long)kvm) {
-		if (vm->kvm == kvm) {
-			found = vm;
-			break;
-		}
-	}
-	rcu_read_unlock();
-	return found;
-}
-
-static void allow_lpage(unsigned long index, unsigned int count, void *data)
-{
-	struct kvm_memory_slot *slot = data;
-
-	while (count--)
-		kvm_mmu_gfn_allow_lpage(slot, slot->base_gfn + index);
-}
-
-/* Does anybody track pages? */
-static bool is_used(struct kvm *kvm)
-{
-	lockdep_assert_held_write(&kvm->mmu_lock);
-
-	return kvm_page_track_has_external_user(kvm) || kvm->arch.indirect_shadow_pages;
-}
-
-/* Take the counts from all memslots, unless somebody needs them and @vm is to stay. */
-static void take_counts(struct write_track_vm *vm, struct list_head *unused, bool destroy)
-{
-	struct kvm *kvm = vm->kvm;
-	struct kvm_memory_slot *slot;
-	struct write_counts *counts;
-	int i, bkt;
-
-	/*
-	 * Nobody may be about to replace a memslot.  Else one that was replaced, and that
-	 * a vCPU still uses, could keep its pointer to what is freed here.
-	 */
-	lockdep_assert_held(&kvm->slots_lock);
-
-	mutex_lock(&kvm->slots_arch_lock);
-	write_lock(&kvm->mmu_lock);
-
-	if (is_used(kvm) && !WARN_ON_ONCE(destroy))
-		goto out_unlock;
-
-	/* Pairs with write_track_enabled(): who saw true may find counts, or NULL. */
-	WRITE_ONCE(kvm->arch.external_write_tracking_enabled, false);
-
-	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
-		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, i)) {
-			counts = rcu_replace_pointer(*counts_of(slot), NULL,
-						     lockdep_is_held(&kvm->mmu_lock));
-			if (!counts)
-				continue;
-			/* A tracker may leave without a word on what it tracked. */
-			write_counts_for_each(counts, allow_lpage, slot);
-			write_counts_put_aside(counts, unused);
-		}
-	}
-	write_spares_free(&vm->spares);
-
-out_unlock:
-	write_unlock(&kvm->mmu_lock);
-	mutex_unlock(&kvm->slots_arch_lock);
-}
-
-static void write_track_disable(struct work_struct *work)
-{
-	struct write_track_vm *vm = container_of(to_delayed_work(work), struct write_track_vm,
-						 disable);
-	LIST_HEAD(unused);
-
-	/* Who has it may wait for a vCPU, and that for userspace: no reason to wait here. */
-	if (!mutex_trylock(&vm->kvm->slots_lock)) {
-		queue_delayed_work(system_unbound_wq, &vm->disable, HZ);
-		return;
-	}
-	take_counts(vm, &unused, false);
-	mutex_unlock(&vm->kvm->slots_lock);
-	if (list_empty(&unused))
-		return;
-
-	/* For those in write_track_test() who found them. */
-	synchronize_rcu();
-	write_counts_free_all(&unused);
-}
+#define PAGES_PER_BUCKET	1024
+#define MAX_BUCKETS		2048
 
 /**
- * write_track_init - a new VM does not track writes
- * @kvm: the VM
+ * write_counts_create - the counts of a memslot, each of them 0
+ * @npages: of the memslot, more than 0
  *
  * Context: may sleep.
- * Return: 0, or -ENOMEM.
+ * Return: the counts, or NULL if there is no memory.
  */
-int write_track_init(struct kvm *kvm)
+struct write_counts *write_counts_create(unsigned long npages)
 {
-	struct write_track_vm *vm = kzalloc(sizeof(*vm), GFP_KERNEL_ACCOUNT);
+	/* Not one bucket: hash_long() does not take 0 bits. */
+	unsigned long nr = clamp(npages / PAGES_PER_BUCKET, 2UL, (unsigned long)MAX_BUCKETS);
+	struct write_counts *counts = kmalloc(sizeof(*counts), GFP_KERNEL_ACCOUNT);
 
-	if (!vm)
-		return -ENOMEM;
-
-	vm->kvm = kvm;
-	write_spares_init(&vm->spares);
-	INIT_DELAYED_WORK(&vm->disable, write_track_disable);
-
-	spin_lock(&vms_lock);
-	hash_add_rcu(vms, &vm->node, (unsigned long)kvm);
-	spin_unlock(&vms_lock);
-	return 0;
-}
-
-/**
- * write_track_destroy - a VM goes away
- * @kvm: the VM, without vCPUs, trackers and shadow pages
- *
- * Context: may sleep; slots_lock not held.
- */
-void write_track_destroy(struct kvm *kvm)
-{
-	struct write_track_vm *vm = find_vm(kvm);
-	LIST_HEAD(unused);
-
-	/* Nobody is left who could queue it again. */
-	cancel_delayed_work_sync(&vm->disable);
-
-	/* Before @vm, with which they are accounted.  No reader is left, either. */
-	mutex_lock(&kvm->slots_lock);
-	take_counts(vm, &unused, true);
-	mutex_unlock(&kvm->slots_lock);
-	write_counts_free_all(&unused);
-
-	spin_lock(&vms_lock);
-	hash_del_rcu(&vm->node);
-	spin_unlock(&vms_lock);
-	kfree_rcu(vm, rcu);
-}
-
-/* Memory for the memslot's counts.  To be published before, or with, the memslot. */
-static int create_counts(struct write_track_vm *vm, struct kvm_memory_slot *slot)
-{
-	struct write_counts *counts;
-
-	counts = write_counts_create(&vm->spares, slot->npages);
 	if (!counts)
-		return -ENOMEM;
+		return NULL;
 
-	/* Pairs with the rcu_dereference() in write_track_test(). */
-	rcu_assign_pointer(*counts_of(slot), counts);
-	return 0;
-}
-
-/**
- * write_track_enable - have counts, as somebody is about to track pages
- * @kvm: the VM
- *
- * They may be gone again as soon as they are there: see write_track_ready().
- *
- * Context: may sleep, with kvm->srcu held or not; takes slots_arch_lock.
- * Return: 0, or -ENOMEM, and then it may be tried again.
- */
-int write_track_enable(struct kvm *kvm)
-{
-	struct write_track_vm *vm;
-	struct kvm_memory_slot *slot;
-	int r = 0, i, bkt, idx;
-
-	if (write_track_enabled(kvm))
-		return 0;
-
-	vm = find_vm(kvm);
-	/* A vCPU holds it already, who registers does not. */
-	idx = srcu_read_lock(&kvm->srcu);
-	mutex_lock(&kvm->slots_arch_lock);
-
-	/* Once is enough if several of them get here. */
-	if (write_track_enabled(kvm))
-		goto out_unlock;
-
-	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
-		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, i)) {
-			/* They may be there, from a try that failed. */
-			if (rcu_access_pointer(*counts_of(slot)))
-				continue;
-			r = create_counts(vm, slot);
-			if (r)
-				goto out_unlock;
-		}
+	counts->bits = ilog2(nr);
+	counts->nr_blocks = 0;
+	counts->buckets = kcalloc(1UL << counts->bits, sizeof(*counts->buckets),
+				  GFP_KERNEL_ACCOUNT);
+	if (!counts->buckets) {
+		kfree(counts);
+		return NULL;
 	}
 
-	/* After all the pointers.  Pairs with write_track_enabled(). */
-	smp_store_release(&kvm->arch.external_write_tracking_enabled, true);
-	/* Whoever needs them may get no further. */
-	write_track_disable_soon(kvm, HZ);
-
-out_unlock:
-	mutex_unlock(&kvm->slots_arch_lock);
-	srcu_read_unlock(&kvm->srcu, idx);
-	/* What there is of them is no use. */
-	if (r)
-		write_track_disable_soon(kvm, 0);
-	return r;
+	return counts;
 }
 
 /**
- * write_track_disable_soon - free the counts if nobody tracks anything any more
- * @kvm: the VM
- * @delay: until this is looked at, in jiffies
+ * write_counts_free - free the counts of a memslot, whether or not they are 0
+ * @counts: of the memslot
+ *
+ * Context: no reader can find the counts.
+ */
+void write_counts_free(struct write_counts *counts)
+{
+	struct write_block *block;
+	struct hlist_node *next;
+	unsigned long i;
+
+	for (i = 0; counts->nr_blocks && i < 1UL << counts->bits; i++) {
+		hlist_for_each_entry_safe(block, next, &counts->buckets[i], link) {
+			kfree(block);
+			counts->nr_blocks--;
+		}
+	}
+	kfree(counts->buckets);
+	kfree(counts);
+}
+
+static struct hlist_head *bucket_of(const struct write_counts *counts, unsigned long number)
+{
+	return &counts->buckets[hash_long(number, counts->bits)];
+}
+
+/* @exclusive: the caller keeps writers out.  Else, it holds RCU. */
+static __always_inline struct write_block *find_block(const struct write_counts *counts,
+						      unsigned long number, bool exclusive)
+{
+	struct write_block *block;
+
+	hlist_for_each_entry_rcu(block, bucket_of(counts, number), link, exclusive) {
+		if (block->number == number)
+			return block;
+	}
+	return NULL;
+}
+
+#if IS_ENABLED(CONFIG_KUNIT)
+/* The block that a reader has found, while a writer unlinks it. */
+const u8 *write_counts_block(const struct write_counts *counts, unsigned long index)
+{
+	return (const u8 *)find_block(counts, index / WRITE_BLOCK_PAGES, false);
+}
+#endif
+
+/**
+ * write_counts_add - track a page once more
+ * @counts: of the memslot
+ * @index: the page, counted from the memslot's first
+ * @blocks: holds a zeroed object of at least sizeof(struct write_block)
+ *
+ * Context: the caller excludes all other writers.
+ * Return: 0, or -EOVERFLOW if the count is U16_MAX, and then nothing has changed.
+ */
+int write_counts_add(struct write_counts *counts, unsigned long index,
+		     struct kvm_mmu_memory_cache *blocks)
+{
+	unsigned long number = index / WRITE_BLOCK_PAGES;
+	struct write_block *block = find_block(counts, number, true);
+	u16 *count;
+
+	if (!block) {
+		block = kvm_mmu_memory_cache_alloc(blocks);
+		block->number = number;
+		block->nr_tracked = 1;
+		block->counts[index % WRITE_BLOCK_PAGES] = 1;
+		/* Releases all of the above.  Pairs with the dependent reads of find_block(). */
+		hlist_add_head_rcu(&block->link, bucket_of(counts, number));
+		/* Pairs with the READ_ONCE() of write_counts_bytes(). */
+		WRITE_ONCE(counts->nr_blocks, counts->nr_blocks + 1);
+		return 0;
+	}
+
+	count = &block->counts[index % WRITE_BLOCK_PAGES];
+	if (*count == U16_MAX)
+		return -EOVERFLOW;
+
+	if (!*count)
+		block->nr_tracked++;
+	/* Pairs with the READ_ONCE() of write_counts_test(). */
+	WRITE_ONCE(*count, *count + 1);
+	return 0;
+}
+
+/**
+ * write_counts_remove - track a page once less
+ * @counts: of the memslot
+ * @index: the page, counted from the memslot's first
+ *
+ * Context: the caller excludes all other writers.
+ * Return: 0, or -ENOENT if the page is not tracked, and then nothing has changed.
+ */
+int write_counts_remove(struct write_counts *counts, unsigned long index)
+{
+	struct write_block *block = find_block(counts, index / WRITE_BLOCK_PAGES, true);
+	u16 *count;
+
+	if (!block)
+		return -ENOENT;
+	count = &block->counts[index % WRITE_BLOCK_PAGES];
+	if (!*count)
+		return -ENOENT;
+
+	/* Pairs with the READ_ONCE() of write_counts_test(). */
+	WRITE_ONCE(*count, *count - 1);
+	if (*count || --block->nr_tracked)
+		return 0;
+
+	/* A reader may be looking at the block: it must not become another one at once. */
+	hlist_del_rcu(&block->link);
+	WRITE_ONCE(counts->nr_blocks, counts->nr_blocks - 1);
+	kfree_rcu(block, rcu);
+	return 0;
+}
+
+/**
+ * write_counts_test - how often is a page tracked?
+ * @counts: of the memslot, which the caller keeps from being freed
+ * @index: the page, counted from the memslot's first
  *
  * Context: any.
+ * Return: the count, which a writer may change meanwhile.
  */
-void write_track_disable_soon(struct kvm *kvm, unsigned long delay)
+unsigned int write_counts_test(const struct write_counts *counts, unsigned long index)
 {
-	struct write_track_vm *vm = find_vm(kvm);
+	const struct write_block *block;
+	unsigned int count;
 
-	if (delay)
-		queue_delayed_work(system_unbound_wq, &vm->disable, delay);
-	else
-		mod_delayed_work(system_unbound_wq, &vm->disable, 0);
+	rcu_read_lock();
+	block = find_block(counts, index / WRITE_BLOCK_PAGES, false);
+	/* Pairs with the WRITE_ONCE() of write_counts_add() and write_counts_remove(). */
+	count = block ? READ_ONCE(block->counts[index % WRITE_BLOCK_PAGES]) : 0;
+	rcu_read_unlock();
+	return count;
 }
 
 /**
- * write_track_prepare - have counts, and what a page fault may need to track pages
- * @kvm: the VM
+ * write_counts_bytes - the memory that the counts of a memslot take
+ * @counts: of the memslot, which the caller keeps from being freed
  *
- * Either may be gone when mmu_lock is taken: see write_track_ready().
- *
- * Context: as write_track_enable().
- * Return: 0 or -ENOMEM.
+ * Context: any.
+ * Return: bytes, as the allocator rounds them up.
  */
-int write_track_prepare(struct kvm *kvm)
+unsigned long write_counts_bytes(const struct write_counts *counts)
 {
-	return write_track_enable(kvm) ?: write_track_fill_spares(kvm);
+	return kmalloc_size_roundup(sizeof(*counts)) +
+	       kmalloc_size_roundup(sizeof(*counts->buckets) << counts->bits) +
+	       READ_ONCE(counts->nr_blocks) * kmem_cache_size(mmu_page_header_cache);
+}
+
+static struct write_counts *counts_of(const struct kvm_memory_slot *slot)
+{
+	/* Not the array that the type tells of: see struct kvm_arch_memory_slot. */
+	return (struct write_counts *)slot->arch.gfn_write_track;
 }
 
 /**
- * write_track_fill_spares - allocate what a page fault may need to track pages
+ * write_track_alloc_memslot - have counts for a memslot
  * @kvm: the VM
+ * @slot: the memslot, whose npages is set; it may have counts already
  *
- * Context: may sleep.
- * Return: 0, also if there are no counts, or -ENOMEM.
- */
-int write_track_fill_spares(struct kvm *kvm)
-{
-	int r;
-
-	if (!write_track_enabled(kvm))
-		return 0;
-
-	/* Enough for two, so that several vCPUs seldom have to begin anew. */
-	r = write_spares_fill(&find_vm(kvm)->spares, PT64_ROOT_MAX_LEVEL,
-			      2 * PT64_ROOT_MAX_LEVEL);
-
-	/* Others may have freed all of it meanwhile, but for these. */
-	if (!write_track_enabled(kvm))
-		write_track_disable_soon(kvm, HZ);
-	return r;
-}
-
-/**
- * write_track_ready - can pages be tracked, as many as a page fault shadows at most?
- * @kvm: the VM
- *
- * The spare blocks are everybody's, and the counts go away with the last shadow page.  So
- * who wants to track pages looks once more when mmu_lock keeps others from changing this.
- *
- * Context: mmu_lock held for write.
- * Return: false if the caller has to drop mmu_lock, and do write_track_prepare() again.
- */
-bool write_track_ready(struct kvm *kvm)
-{
-	lockdep_assert_held_write(&kvm->mmu_lock);
-
-	return write_track_enabled(kvm) &&
-	       write_spares_have(&find_vm(kvm)->spares, PT64_ROOT_MAX_LEVEL);
-}
-
-/**
- * write_track_create_memslot - a new memslot has counts if the others have
- * @kvm: the VM
- * @slot: the memslot, which nobody knows of yet
- *
- * Context: slots_arch_lock held, until the memslot is there or given up.
+ * Context: slots_arch_lock held, until KVM has published the memslot, or the flag that
+ * kvm_page_track_write_tracking_enabled() reads.
  * Return: 0, or -ENOMEM.
  */
-int write_track_create_memslot(struct kvm *kvm, struct kvm_memory_slot *slot)
+int write_track_alloc_memslot(struct kvm *kvm, struct kvm_memory_slot *slot)
 {
 	lockdep_assert_held(&kvm->slots_arch_lock);
 
-	return write_track_enabled(kvm) ? create_counts(find_vm(kvm), slot) : 0;
+	if (!slot->arch.gfn_write_track)
+		slot->arch.gfn_write_track = (void *)write_counts_create(slot->npages);
+
+	return slot->arch.gfn_write_track ? 0 : -ENOMEM;
 }
 
 /**
  * write_track_free_memslot - a memslot goes away
  * @slot: the memslot, which no reader finds any more
  *
- * Context: after the grace period of kvm->srcu that memslots are freed after.
+ * Context: kvm->srcu has had a grace period since KVM unpublished the memslot.
  */
 void write_track_free_memslot(struct kvm_memory_slot *slot)
 {
-	struct write_counts *counts = rcu_replace_pointer(*counts_of(slot), NULL, true);
+	struct write_counts *counts = counts_of(slot);
 
-	if (counts)
-		write_counts_free(counts);
-}
+	if (!counts)
+		return;
 
-static struct write_counts *counts_to_change(struct kvm *kvm, struct kvm_memory_slot *slot)
-{
-	struct write_counts *counts;
-
-	lockdep_assert_held_write(&kvm->mmu_lock);
-
-	counts = rcu_dereference_protected(*counts_of(slot), lockdep_is_held(&kvm->mmu_lock));
-	/* The memslot is current, and was looked up after write_track_enabled(). */
-	KVM_BUG_ON(!counts, kvm);
-	return counts;
+	write_counts_free(counts);
+	slot->arch.gfn_write_track = NULL;
 }
 
 /**
  * write_track_add - track a page once more
- * @kvm: the VM
- * @slot: the memslot of @gfn, looked up since write_track_ready()
+ * @kvm: the VM, which tracks writes
+ * @slot: the current memslot of @gfn
  * @gfn: the page
+ * @blocks: as for write_counts_add()
  *
- * Context: mmu_lock held for write since write_track_ready(); kvm->srcu or slots_lock held.
+ * Context: mmu_lock held for write.
  * Return: as write_counts_add().
  */
-int write_track_add(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
+int write_track_add(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
+		    struct kvm_mmu_memory_cache *blocks)
 {
-	struct write_counts *counts = counts_to_change(kvm, slot);
+	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return counts ? write_counts_add(counts, gfn - slot->base_gfn) : -EIO;
+	return write_counts_add(counts_of(slot), gfn - slot->base_gfn, blocks);
 }
 
 /**
  * write_track_remove - track a page once less
- * @kvm: the VM, whose memslots have counts
- * @slot: the memslot of @gfn
+ * @kvm: the VM, which tracks writes
+ * @slot: the current memslot of @gfn
  * @gfn: the page
  *
- * Context: mmu_lock held for write; kvm->srcu or slots_lock held.
+ * Context: mmu_lock held for write.
  * Return: as write_counts_remove().
  */
 int write_track_remove(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
 {
-	struct write_counts *counts = counts_to_change(kvm, slot);
+	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return counts ? write_counts_remove(counts, gfn - slot->base_gfn) : -EIO;
+	return write_counts_remove(counts_of(slot), gfn - slot->base_gfn);
 }
 
 /**
- * write_track_count - how often is a page tracked, by whomever?
- * @kvm: the VM, whose memslots have counts
- * @slot: the memslot of @gfn
+ * write_track_count - how often is a page tracked in one address space, by KVM and others?
+ * @kvm: the VM, which tracks writes
+ * @slot: the current memslot of @gfn
  * @gfn: the page
  *
- * Context: mmu_lock held for write; kvm->srcu or slots_lock held.
- * Return: that, in the address space of @slot.
+ * Context: mmu_lock held for write.
+ * Return: the count.
  */
-unsigned int write_track_count(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
+unsigned int write_track_count(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn)
 {
-	struct write_counts *counts = counts_to_change(kvm, slot);
+	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	return counts ? write_counts_test(counts, gfn - slot->base_gfn) : 0;
+	return write_counts_test(counts_of(slot), gfn - slot->base_gfn);
 }
 
 static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_slot *slot,
 				       gfn_t gfn)
 {
-	/* Pairs with the rcu_assign_pointer() in create_counts(). */
-	const struct write_counts *counts = rcu_dereference(*counts_of(slot));
+	const struct write_counts *counts = counts_of(slot);
 
 	if (unlikely(!counts)) {
 		/*
-		 * A memslot that was replaced, by one with other flags, before there were
-		 * counts, does not have them.  The one that replaced it does, and is found
-		 * now: it was there when write_track_enable() looked.
+		 * A vCPU may hold a memslot that KVM replaced, by one with other flags,
+		 * before the VM tracked writes.  That memslot never gets counts.  The
+		 * current one has them: KVM set the pointer before the flag that the
+		 * caller read.
 		 */
 		slot = __gfn_to_memslot(__kvm_memslots(kvm, slot->as_id), gfn);
 		if (!slot)
 			return false;
-		counts = rcu_dereference(*counts_of(slot));
+		counts = counts_of(slot);
 	}
 	return counts && write_counts_test(counts, gfn - slot->base_gfn);
 }
 
 /**
  * write_track_test - is a page tracked, in any address space?
- * @kvm: the VM, for which write_track_enabled() was true a moment ago
- * @slot: a memslot of @gfn, which may have been replaced since it was looked up
+ * @kvm: the VM, for which kvm_page_track_write_tracking_enabled() was true
+ * @slot: a memslot of @gfn, which KVM may have replaced since the caller looked it up
  * @gfn: the page
  *
  * Context: kvm->srcu or slots_lock held.  With mmu_lock held, for read or write, the answer
- * is true if the page was tracked before the lock was taken.
+ * is true if the page was tracked before the caller took the lock.
  */
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn)
 {
-	bool r;
-
 	BUILD_BUG_ON(KVM_MAX_NR_ADDRESS_SPACES > 2);
 	lockdep_assert_once(lockdep_is_held(&kvm->slots_lock) ||
 			    srcu_read_lock_held(&kvm->srcu));
 
-	rcu_read_lock();
-	r = is_tracked(kvm, slot, gfn);
-	if (!r && kvm_arch_nr_memslot_as_ids(kvm) > 1) {
-		slot = __gfn_to_memslot(__kvm_memslots(kvm, slot->as_id ^ 1), gfn);
-		r = slot && is_tracked(kvm, slot, gfn);
-	}
-	rcu_read_unlock();
-	return r;
+	if (is_tracked(kvm, slot, gfn))
+		return true;
+
+	if (kvm_arch_nr_memslot_as_ids(kvm) == 1)
+		return false;
+
+	slot = __gfn_to_memslot(__kvm_memslots(kvm, slot->as_id ^ 1), gfn);
+	return slot && is_tracked(kvm, slot, gfn);
 }
 
 /**
- * write_track_bytes - how much memory is allocated to track writes
+ * write_track_bytes - the memory that it takes to track writes
  * @kvm: the VM
  *
- * Context: any.
- * Return: bytes as the allocator counts them, without what waits for a grace period.
+ * Context: may sleep.
+ * Return: bytes, for the counts of all memslots, without what waits for a grace period.
  */
 unsigned long write_track_bytes(struct kvm *kvm)
 {
-	return atomic_long_read(&find_vm(kvm)->spares.bytes);
+	struct kvm_memory_slot *slot;
+	unsigned long bytes = 0;
+	int i, bkt, idx;
+
+	/* kvm->srcu keeps the memslots, and the lock their pointers to counts. */
+	idx = srcu_read_lock(&kvm->srcu);
+	mutex_lock(&kvm->slots_arch_lock);
+	for (i = 0; i < kvm_arch_nr_memslot_as_ids(kvm); i++) {
+		kvm_for_each_memslot(slot, bkt, __kvm_memslots(kvm, i)) {
+			if (counts_of(slot))
+				bytes += write_counts_bytes(counts_of(slot));
+		}
+	}
+	mutex_unlock(&kvm->slots_arch_lock);
+	srcu_read_unlock(&kvm->srcu, idx);
+	return bytes;
 }

@@ -1,47 +1,62 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * When there are counts of write-tracked pages: from the first tracker or shadow root on,
- * until there is none of either.
+ * How often each page of a memslot is write-tracked, in memory that is proportional to
+ * the pages that are.
+ *
+ * A memslot has a hash table of blocks, each of which counts for 64 pages.  A block exists
+ * while one of its pages is tracked.  Writers hold mmu_lock for write.  Readers hold RCU,
+ * and KVM frees a block a grace period after it unlinks it.
+ *
+ * KVM cannot allocate a block while it holds mmu_lock, so write_track_add() takes one from
+ * a cache that its caller filled before: a vCPU's mmu_page_header_cache, whose objects are
+ * large enough for a block, too.
  */
 #ifndef __KVM_X86_MMU_WRITE_TRACK_H
 #define __KVM_X86_MMU_WRITE_TRACK_H
 
 #include <linux/kvm_host.h>
 
-int write_track_init(struct kvm *kvm);
-void write_track_destroy(struct kvm *kvm);
+#define WRITE_BLOCK_PAGES	64
 
-int write_track_enable(struct kvm *kvm);
-void write_track_disable_soon(struct kvm *kvm, unsigned long delay);
+struct write_block {
+	struct hlist_node link;
+	/* The block's first page is WRITE_BLOCK_PAGES times this, from the memslot's first. */
+	unsigned long number;
+	/* The number of counts that are not 0. */
+	unsigned int nr_tracked;
+	u16 counts[WRITE_BLOCK_PAGES];
+	struct rcu_head rcu;
+};
 
-int write_track_fill_spares(struct kvm *kvm);
-int write_track_prepare(struct kvm *kvm);
-bool write_track_ready(struct kvm *kvm);
+struct write_counts {
+	struct hlist_head *buckets;
+	/* There are 1 << bits buckets. */
+	unsigned int bits;
+	/* Written with mmu_lock held for write, read without it. */
+	unsigned long nr_blocks;
+};
 
-int write_track_create_memslot(struct kvm *kvm, struct kvm_memory_slot *slot);
+struct write_counts *write_counts_create(unsigned long npages);
+void write_counts_free(struct write_counts *counts);
+int write_counts_add(struct write_counts *counts, unsigned long index,
+		     struct kvm_mmu_memory_cache *blocks);
+int write_counts_remove(struct write_counts *counts, unsigned long index);
+unsigned int write_counts_test(const struct write_counts *counts, unsigned long index);
+unsigned long write_counts_bytes(const struct write_counts *counts);
+
+#if IS_ENABLED(CONFIG_KUNIT)
+const u8 *write_counts_block(const struct write_counts *counts, unsigned long index);
+#endif
+
+int write_track_alloc_memslot(struct kvm *kvm, struct kvm_memory_slot *slot);
 void write_track_free_memslot(struct kvm_memory_slot *slot);
 
-int write_track_add(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
+int write_track_add(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn,
+		    struct kvm_mmu_memory_cache *blocks);
 int write_track_remove(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
-unsigned int write_track_count(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn);
+unsigned int write_track_count(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn);
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn);
 
 unsigned long write_track_bytes(struct kvm *kvm);
-
-/**
- * write_track_enabled - are there counts?
- * @kvm: the VM
- *
- * Context: any.  With mmu_lock held for write, the answer does not become false.
- * Return: true if every memslot has counts, which are visible to the caller.
- */
-static inline bool write_track_enabled(struct kvm *kvm)
-{
-	/*
-	 * Read before the pointers to the counts, and the memslots that have them.  Pairs
-	 * with the smp_store_release() in write_track_enable().
-	 */
-	return smp_load_acquire(&kvm->arch.external_write_tracking_enabled);
-}
 
 #endif

@@ -16,7 +16,7 @@
 #include "mmu/rmap.h"
 #include "mmu/spte.h"
 #include "mmu/tests/kunit_guard.h"
-#include "mmu/write_counts.h"
+#include "mmu/write_track.h"
 
 /*
  * Not next to the definitions, where checkpatch wants EXPORT_SYMBOL*(): the files
@@ -100,14 +100,10 @@ EXPORT_TO_SUITES(kvm_rmap_unlock);
 EXPORT_TO_SUITES(kvm_rmap_lock_held);
 #endif
 
-EXPORT_TO_SUITES(write_spares_init);
-EXPORT_TO_SUITES(write_spares_fill);
-EXPORT_TO_SUITES(write_spares_have);
-EXPORT_TO_SUITES(write_spares_free);
 EXPORT_TO_SUITES(write_counts_create);
 EXPORT_TO_SUITES(write_counts_free);
 EXPORT_TO_SUITES(write_counts_add);
 EXPORT_TO_SUITES(write_counts_remove);
 EXPORT_TO_SUITES(write_counts_test);
-EXPORT_TO_SUITES(write_counts_for_each);
+EXPORT_TO_SUITES(write_counts_bytes);
 EXPORT_TO_SUITES(write_counts_block);

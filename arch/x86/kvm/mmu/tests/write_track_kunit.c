@@ -11,19 +11,38 @@
 #include <linux/rcupdate.h>
 #include <linux/slab.h>
 
-#include "mmu/write_counts.h"
+#include "mmu/write_track.h"
 #include "race.h"
 
-#define BLOCK_PAGES	64
+/* One block, for write_counts_add(). */
+struct block_cache {
+	struct kvm_mmu_memory_cache cache;
+	void *object;
+};
+
+static int fill_cache(struct block_cache *blocks)
+{
+	if (blocks->cache.nobjs)
+		return 0;
+
+	blocks->object = kcalloc(1, sizeof(struct write_block), GFP_KERNEL);
+	blocks->cache.objects = &blocks->object;
+	blocks->cache.nobjs = !!blocks->object;
+	return blocks->object ? 0 : -ENOMEM;
+}
+
+static void free_cache(struct block_cache *blocks)
+{
+	if (blocks->cache.nobjs)
+		kfree(blocks->object);
+}
 
 /* The counts of one memslot, and what they should be. */
 struct counted_slot {
-	struct write_spares spares;
+	struct block_cache blocks;
 	struct write_counts *counts;
 	unsigned long npages;
 	u16 *want;
-	/* Memory with nothing tracked. */
-	long bytes;
 };
 
 static void free_slot(void *data)
@@ -31,7 +50,7 @@ static void free_slot(void *data)
 	struct counted_slot *slot = data;
 
 	write_counts_free(slot->counts);
-	write_spares_free(&slot->spares);
+	free_cache(&slot->blocks);
 }
 
 static struct counted_slot *create_slot(struct kunit *test, unsigned long npages)
@@ -43,11 +62,9 @@ static struct counted_slot *create_slot(struct kunit *test, unsigned long npages
 	KUNIT_ASSERT_NOT_NULL(test, slot->want);
 	slot->npages = npages;
 
-	write_spares_init(&slot->spares);
-	slot->counts = write_counts_create(&slot->spares, npages);
+	slot->counts = write_counts_create(npages);
 	KUNIT_ASSERT_NOT_NULL(test, slot->counts);
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, free_slot, slot), 0);
-	slot->bytes = atomic_long_read(&slot->spares.bytes);
 	return slot;
 }
 
@@ -55,9 +72,8 @@ static int add_page(struct kunit *test, struct counted_slot *slot, unsigned long
 {
 	int r;
 
-	KUNIT_ASSERT_EQ(test, write_spares_fill(&slot->spares, 1, 1), 0);
-	KUNIT_ASSERT_TRUE(test, write_spares_have(&slot->spares, 1));
-	r = write_counts_add(slot->counts, index);
+	KUNIT_ASSERT_EQ(test, fill_cache(&slot->blocks), 0);
+	r = write_counts_add(slot->counts, index, &slot->blocks.cache);
 	if (!r)
 		slot->want[index]++;
 	return r;
@@ -72,41 +88,25 @@ static int remove_page(struct counted_slot *slot, unsigned long index)
 	return r;
 }
 
-struct counted_sum {
-	const struct counted_slot *slot;
-	unsigned long pages, wrong;
-};
-
-static void compare_page(unsigned long index, unsigned int count, void *data)
-{
-	struct counted_sum *sum = data;
-
-	sum->pages++;
-	if (index >= sum->slot->npages || sum->slot->want[index] != count)
-		sum->wrong++;
-}
-
-/* Each page of the memslot, by both ways to ask. */
+/* Each page of the memslot, and that there is a block for each 64 that have a tracked one. */
 static void expect_counts(struct kunit *test, const struct counted_slot *slot)
 {
-	struct counted_sum sum = { slot };
-	unsigned long i, tracked = 0, wrong = 0;
+	unsigned long i, nr_blocks = 0, wrong = 0, seen = -1UL;
 
 	for (i = 0; i < slot->npages; i++) {
-		tracked += !!slot->want[i];
 		wrong += write_counts_test(slot->counts, i) != slot->want[i];
+		if (slot->want[i] && i / WRITE_BLOCK_PAGES != seen) {
+			seen = i / WRITE_BLOCK_PAGES;
+			nr_blocks++;
+		}
 	}
 	KUNIT_EXPECT_EQ(test, wrong, 0);
-
-	write_counts_for_each(slot->counts, compare_page, &sum);
-	KUNIT_EXPECT_EQ(test, sum.pages, tracked);
-	KUNIT_EXPECT_EQ(test, sum.wrong, 0);
+	KUNIT_EXPECT_EQ(test, slot->counts->nr_blocks, nr_blocks);
 }
 
 static void expect_empty(struct kunit *test, struct counted_slot *slot)
 {
-	write_spares_free(&slot->spares);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&slot->spares.bytes), slot->bytes);
+	KUNIT_EXPECT_EQ(test, slot->counts->nr_blocks, 0);
 }
 
 /* Sizes that are, and are not, multiples of a block, or of what a bucket is for. */
@@ -126,12 +126,12 @@ static void write_track_borders(struct kunit *test)
 	struct counted_slot *slot = create_slot(test, npages);
 	unsigned long border, i, j;
 
-	for (border = 0; border <= npages + BLOCK_PAGES; border += BLOCK_PAGES) {
+	for (border = 0; border <= npages + WRITE_BLOCK_PAGES; border += WRITE_BLOCK_PAGES) {
 		const unsigned long first = border < 2 ? 0 : border - 2;
 		const unsigned long last = min(border + 2, npages);
 
 		/* All of them, for small memslots; else some, and the last. */
-		if (border > 4 * BLOCK_PAGES && border + 2 * BLOCK_PAGES < npages)
+		if (border > 4 * WRITE_BLOCK_PAGES && border + 2 * WRITE_BLOCK_PAGES < npages)
 			continue;
 
 		for (i = first; i < last; i++) {
@@ -221,26 +221,30 @@ static void write_track_limits(struct kunit *test)
 static void write_track_memory(struct kunit *test)
 {
 	const unsigned long npages = BIT(27);
-	struct counted_slot *slot = create_slot(test, 1);
-	struct write_counts *counts = write_counts_create(&slot->spares, npages);
-	long empty = atomic_long_read(&slot->spares.bytes);
-	unsigned long i;
+	struct write_counts *counts = write_counts_create(npages);
+	struct block_cache blocks = {};
+	unsigned long empty, i;
 
 	KUNIT_ASSERT_NOT_NULL(test, counts);
+	empty = write_counts_bytes(counts);
+	KUNIT_EXPECT_GE(test, empty, sizeof(*counts));
 	KUNIT_EXPECT_LE(test, empty, 64 << 10);
 
 	for (i = 0; i < 1000; i++) {
-		KUNIT_EXPECT_EQ(test, write_spares_fill(&slot->spares, 1, 1), 0);
-		KUNIT_EXPECT_EQ(test, write_counts_add(counts, i * (npages / 1000)), 0);
+		KUNIT_EXPECT_EQ(test, fill_cache(&blocks), 0);
+		KUNIT_EXPECT_EQ(test, write_counts_add(counts, i * (npages / 1000),
+						       &blocks.cache), 0);
 	}
-	KUNIT_EXPECT_LE(test, atomic_long_read(&slot->spares.bytes), empty + 1000 * 2048);
+	KUNIT_EXPECT_GE(test, write_counts_bytes(counts),
+			empty + 1000 * sizeof(struct write_block));
+	KUNIT_EXPECT_LE(test, write_counts_bytes(counts), empty + 1000 * 2048);
 
 	for (i = 0; i < 1000; i++)
 		KUNIT_EXPECT_EQ(test, write_counts_remove(counts, i * (npages / 1000)), 0);
-	KUNIT_EXPECT_EQ(test, atomic_long_read(&slot->spares.bytes), empty);
+	KUNIT_EXPECT_EQ(test, write_counts_bytes(counts), empty);
 
 	write_counts_free(counts);
-	expect_empty(test, slot);
+	free_cache(&blocks);
 }
 
 /*
@@ -284,12 +288,10 @@ static int read_counts(void *data)
 	while (!kthread_should_stop()) {
 		unsigned long block = 1 + round % 8;
 
-		rcu_read_lock();
 		if (!write_counts_test(counts, 5))
 			readers->lost++;
-		if (write_counts_test(counts, block * BLOCK_PAGES + 7))
+		if (write_counts_test(counts, block * WRITE_BLOCK_PAGES + 7))
 			readers->invented++;
-		rcu_read_unlock();
 		/* Pairs with the READ_ONCE() of write_track_readers(). */
 		WRITE_ONCE(readers->rounds, ++round);
 		cond_resched();
@@ -303,7 +305,7 @@ static int read_counts(void *data)
  */
 static void write_track_readers(struct kunit *test)
 {
-	struct counted_slot *slot = create_slot(test, 9 * BLOCK_PAGES);
+	struct counted_slot *slot = create_slot(test, 9 * WRITE_BLOCK_PAGES);
 	struct counted_readers readers = { slot };
 	unsigned long begin, n = 0, i;
 	struct task_struct *reader;
@@ -313,17 +315,16 @@ static void write_track_readers(struct kunit *test)
 	reader = kvm_race_start(test, read_counts, &readers, "kvm_write_track");
 
 	begin = jiffies;
-	while (!kvm_race_is_over(begin, READ_ONCE(readers.rounds), 200000, 10000)) {
-		for (i = 1; i <= 8; i++) {
-			failed |= write_spares_fill(&slot->spares, 1, 1);
-			failed |= write_counts_add(slot->counts, i * BLOCK_PAGES + n % 7);
+	while (!failed && !kvm_race_is_over(begin, READ_ONCE(readers.rounds), 200000, 10000)) {
+		for (i = 1; i <= 8 && !failed; i++) {
+			failed = fill_cache(&slot->blocks) ?:
+				 write_counts_add(slot->counts, i * WRITE_BLOCK_PAGES + n % 7,
+						  &slot->blocks.cache);
 			kvm_race_delay(n + i);
 		}
-		for (i = 1; i <= 8; i++)
-			failed |= write_counts_remove(slot->counts, i * BLOCK_PAGES + n % 7);
+		while (--i)
+			failed |= write_counts_remove(slot->counts, i * WRITE_BLOCK_PAGES + n % 7);
 		n++;
-		if (failed)
-			break;
 	}
 	kthread_stop(reader);
 

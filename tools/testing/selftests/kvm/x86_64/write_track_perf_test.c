@@ -72,7 +72,7 @@ static long read_kb(const char *key)
 
 static long memory_kb(void)
 {
-	/* What waits for a work, or to be freed in a batch, is not what is meant. */
+	/* Without what waits to be freed in a batch. */
 	sleep(7);
 	return read_kb("Slab") + read_kb("VmallocUsed");
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What trackers of guest writes are told: each write to a tracked page once and in order,
- * and no others, whatever happens to memslots; and that KVM has memory for this as long
- * as somebody tracks, and no longer.
+ * and no others, whatever happens to memslots; and that KVM has memory for the pages that
+ * are tracked, and for no others.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -104,11 +104,7 @@ static void guest_code(uint64_t unused)
 static void l1_code(uint64_t unused)
 {
 	l2_init(&l2, &l2_map, guest_code, 0);
-	/* Once, there are no page tables for L2, see test_idle(). */
-	while (l2_run(&l2) == L2_FAULT) {
-		GUEST_SYNC(0);
-		l2_flush(&l2);
-	}
+	l2_run(&l2);
 	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);
 }
 
@@ -393,21 +389,17 @@ static bool test_refused(void)
 	return ok;
 }
 
-/* Memory: none, a little for each memslot, for each block, and none again. */
+/* Memory: none, a little for each memslot, for each block, and a little again. */
 static bool test_memory(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
+	struct track_event event = {};
 	long registered, one, all;
-	int tracker, again, i;
+	int tracker, i;
 	bool ok = true;
 
-	ok &= !track_wait_for_nothing(vm);
+	ok &= !track_bytes(vm);
 	tracker = new_tracker();
-	registered = track_bytes(vm);
-
-	/* Blocks that wait for their use stay, so let there be some. */
-	add_one(tracker, tracked, 3);
-	remove_one(tracker, tracked, 3);
 	registered = track_bytes(vm);
 	ok &= registered > 0 && registered <= 16384;
 
@@ -426,18 +418,20 @@ static bool test_memory(void)
 	}
 	ok &= track_bytes(vm) == registered;
 
-	/* Pages that nobody untracks are given back with the last tracker, and work again. */
-	again = new_tracker();
+	/* What a tracker leaves tracked is so for the next one, too, and goes with the memslot. */
 	add_one(tracker, tracked, 3);
 	close(tracker);
-	ok &= track_bytes(vm) > 0;
-	ok &= write_all_and_hear(again, tracked);
-	close(again);
-	ok &= !track_wait_for_nothing(vm);
 	tracker = new_tracker();
+	ok &= track_bytes(vm) == registered + one;
+	ok &= write_all_and_hear(tracker, tracked);
+	delete_memslot();
+	ok &= track_read(tracker, &event, 1) == 1 && event.type == TRACK_REMOVE;
+	ok &= track_bytes(vm) < registered;
+	create_memslot(0);
+	ok &= track_bytes(vm) == registered;
 	ok &= write_all_and_hear(tracker, NULL);
 	close(tracker);
-	ok &= !track_wait_for_nothing(vm);
+	ok &= track_bytes(vm) == registered;
 	free(tracked);
 	return ok;
 }
@@ -506,7 +500,7 @@ static bool test_replaced(void)
 	pid_t tid = 0;
 	bool ok;
 
-	ok = !track_wait_for_nothing(vm);
+	ok = !track_bytes(vm);
 	madvise(memory, MEMORY_SIZE, MADV_DONTNEED);
 	uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
 	uffd_poll.fd = uffd;
@@ -592,36 +586,38 @@ static bool test_smm(void)
 	return ok;
 }
 
-/* Shadow pages track writes, too: from the first on, until there are none any more. */
+/* Shadow pages track writes, too, until KVM zaps them. */
 static bool test_nested(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
 	int tracker = new_tracker();
-	long with_tracker, with_both;
+	long registered, with_tracker, with_both;
 	bool ok = true;
 
+	registered = track_bytes(vm);
 	add_one(tracker, tracked, 3);
 	with_tracker = track_bytes(vm);
+	ok &= with_tracker > registered;
 	ok &= write_all_and_hear(tracker, tracked);
 	with_both = track_bytes(vm);
 	ok &= with_both > with_tracker;
 
-	/* Without the tracker, there are those of the shadow pages; then not these, either. */
+	remove_one(tracker, tracked, 3);
 	close(tracker);
-	sleep(2);
-	ok &= track_bytes(vm) > 0;
+	ok &= track_bytes(vm) == registered + with_both - with_tracker;
 	run_ops();
 	delete_memslot();
-	ok &= !track_wait_for_nothing(vm);
-
-	/* And from the beginning. */
 	create_memslot(0);
+	ok &= track_bytes(vm) == registered;
+
+	/* And again. */
 	nr_ops = 0;
 	add_op(5, OP_LONG);
 	run_ops();
-	ok &= track_bytes(vm) > 0;
+	ok &= track_bytes(vm) == registered + with_both - with_tracker;
 	delete_memslot();
-	ok &= !track_wait_for_nothing(vm);
+	create_memslot(0);
+	ok &= track_bytes(vm) == registered;
 	free(tracked);
 	return ok;
 }
@@ -652,28 +648,6 @@ static bool test_own(void)
 	return ok;
 }
 
-/*
- * L2 has a root, but no page of its tables is shadowed, as there is none.  If the root itself
- * does not count for one, KVM takes that for nobody's wish to track anything.  When L1 has
- * made some, L2 goes on all the same.
- */
-static bool test_idle(void)
-{
-	uint64_t *root = addr_gpa2hva(vm, l2_map.root_gpa), entry = root[0];
-	int i;
-
-	root[0] = 0;
-	nr_ops = 0;
-	add_op(5, OP_LONG);
-	run_ops();
-	for (i = 0; i < 30 && track_bytes(vm); i++)
-		usleep(100000);
-	ksft_print_msg("idle: the root counts for %s\n", track_bytes(vm) ? "one" : "none");
-	root[0] = entry;
-	run_ops();
-	return *(uint64_t *)(memory + (ops[0].gpa - TEST_MEM)) == ops[0].value;
-}
-
 /* A page that is tracked is no part of a huge one; later, it is again. */
 static bool test_huge(void)
 {
@@ -699,9 +673,9 @@ static bool test_huge(void)
 	run_ops();
 	ok &= vm_get_stat(vm, "pages_2m") == huge;
 
-	/* Untracked by nobody, but forgotten with the tracker. */
+	r = track_untrack_page(tracker, TEST_MEM + 6 * PAGE_SIZE);
+	TEST_ASSERT(!r, "Failed to untrack a page: %d", r);
 	close(tracker);
-	ok &= !track_wait_for_nothing(vm);
 	zap_all();
 	run_ops();
 	ok &= vm_get_stat(vm, "pages_2m") == huge + 1;
@@ -725,7 +699,6 @@ static const struct {
 	{ "smm", test_smm, .cap = KVM_CAP_X86_SMM },
 	{ "nested", test_nested, .nested = true },
 	{ "own", test_own, .nested = true },
-	{ "idle", test_idle, .nested = true },
 };
 
 static void help(const char *name)

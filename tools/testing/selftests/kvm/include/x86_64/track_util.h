@@ -50,7 +50,4 @@ size_t track_read(int tracker, struct track_event *events, size_t max);
 /* The memory that KVM takes to track writes of the VM, or -1 if it does not say. */
 long track_bytes(struct kvm_vm *vm);
 
-/* Wait until that is 0; -1 if it is not after some seconds. */
-int track_wait_for_nothing(struct kvm_vm *vm);
-
 #endif

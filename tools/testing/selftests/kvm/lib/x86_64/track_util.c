@@ -125,15 +125,3 @@ long track_bytes(struct kvm_vm *vm)
 	fclose(file);
 	return bytes;
 }
-
-int track_wait_for_nothing(struct kvm_vm *vm)
-{
-	int i;
-
-	for (i = 0; i < 1000 && track_bytes(vm) >= 0; i++) {
-		if (!track_bytes(vm))
-			return 0;
-		usleep(10000);
-	}
-	return -1;
-}
