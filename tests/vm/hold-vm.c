@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Keep a VM, that never runs, until killed.
+ * hold-vm [FILE | stats-fd]: keep a VM, that never runs, until killed; or, of a VM whose
+ * fd has been closed, a FILE of its directory in debugfs, or a stats fd.
  *
  * The first and the last VM switch a static key in the scheduler, that is, patch
  * code which all CPUs run, and QEMU's TCG does not always survive that.  With
@@ -8,18 +9,31 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <linux/kvm.h>
 
-int main(void)
+int main(int argc, char *argv[])
 {
-	int kvm = open("/dev/kvm", O_RDWR);
+	int kvm = open("/dev/kvm", O_RDWR), vm, file;
+	char path[256];
 
-	if (kvm < 0 || ioctl(kvm, KVM_CREATE_VM, 0) < 0) {
+	if (kvm < 0 || (vm = ioctl(kvm, KVM_CREATE_VM, 0)) < 0) {
 		perror("hold-vm");
 		return 1;
+	}
+	if (argc > 1) {
+		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm, argv[1]);
+		file = strcmp(argv[1], "stats-fd") ? open(path, O_RDONLY) :
+						     ioctl(vm, KVM_GET_STATS_FD, NULL);
+		if (file < 0) {
+			perror(argv[1]);
+			return 1;
+		}
+		close(vm);
+		close(kvm);
 	}
 	return pause();
 }
