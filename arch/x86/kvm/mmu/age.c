@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Aging of guest memory without mmu_lock: of the TDP MMU's SPTEs under RCU, and of
- * those in rmaps with the lock of the rmap.  The races, and what settles each of
- * them, are in Documentation/virt/kvm/x86/aging.rst.
+ * Aging of guest memory without mmu_lock: of the TDP MMU's SPTEs under RCU, and of SPTEs in
+ * rmaps with the lock of the rmap.  Documentation/virt/kvm/x86/aging.rst lists the races, and
+ * what settles each.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -22,20 +22,20 @@
 #include "spte.h"
 #include "tdp_iter.h"
 
-/* Nobody may hold mmu_lock for what is here, so the generic walk must not. */
+/* Aging runs without mmu_lock.  The generic walk must not take it either. */
 static_assert(IS_ENABLED(CONFIG_KVM_AGE_WITHOUT_LOCK));
 
-/* What is done with the young SPTEs of a range. */
+/* What to do with the young SPTEs of a range. */
 struct age_op {
 	/* Make none of them old. */
 	bool test_only;
-	/* Or those of some pages, and say which pages are young; may be NULL. */
+	/* If not NULL: which pages to make old, and where to say which are young. */
 	const struct kvm_age_bitmap *bitmap;
 };
 
 /*
- * The SPTE of the gfns [start, end) of the range is young: note that.  Returns true if
- * it is to be made old.
+ * Note that the SPTE that maps the gfns [start, end) of the range is young.  Returns true if
+ * the caller is to make it old.
  */
 static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
 					    const struct age_op *op, gfn_t start, gfn_t end)
@@ -55,7 +55,7 @@ static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
 }
 
 #ifdef CONFIG_X86_64
-/* Age or test one SPTE of the TDP MMU, which may map more than the range. */
+/* Age or test one SPTE of the TDP MMU, which may map gfns outside of the range, too. */
 static __always_inline bool tdp_age_spte(u64 *sptep, u64 spte, int level, gfn_t gfn,
 					 const struct kvm_gfn_range *range,
 					 const struct age_op *op,
@@ -84,9 +84,9 @@ static __always_inline bool tdp_age_spte(u64 *sptep, u64 spte, int level, gfn_t 
  * Test the SPTEs from *@sptep, of @gfn, on, up to the end of the page table or to @end,
  * and age those in the bitmap.  Returns the gfn where it ended.
  *
- * That is what tdp_age_spte() does for each of them, but for the tracepoint, and most
- * of what it costs to age a page table of the host.  Hence a loop with little in it,
- * over a word of the bitmaps at a time.
+ * This does for each SPTE what tdp_age_spte() does, without the tracepoint.  The loop is
+ * most of what it costs to age a page table of the host, so it goes over a word of the
+ * bitmaps at a time, and has little in it.
  */
 static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			   const struct kvm_gfn_range *range,
@@ -106,7 +106,11 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 		u64 *stop = sptep + n;
 
 		for (; sptep < stop; sptep++, mask >>= 1) {
-			/* Once, as what is checked must be what the cmpxchg expects. */
+			/*
+			 * The CPU, faults and zaps may write the SPTE meanwhile.
+			 * Read it once, so that the cmpxchg expects the value that
+			 * was checked.  Pairs with their atomic operations.
+			 */
 			u64 spte = READ_ONCE(*sptep);
 			u64 old;
 
@@ -115,9 +119,9 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 
 			stats->scanned++;
 			/*
-			 * What is_accessed_spte() and age_spte() do with A/D bits.
-			 * If there is no Accessed bit, no SPTE of the TDP MMU has
-			 * them enabled.
+			 * Open-coded is_accessed_spte() and age_spte() for A/D
+			 * bits.  On a CPU without an Accessed bit, all SPTEs of the
+			 * TDP MMU have A/D bits disabled.
 			 */
 			if (likely(spte_ad_enabled(spte))) {
 				old = spte & ~accessed;
@@ -146,9 +150,9 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
  * Age or test the leaves of one root that map the gfns of the range, up to @end.  A
  * huge SPTE counts even if only a part of it is in the range.
  *
- * Most ranges are a single page, or a page table of the host, so the walk goes
- * straight down to the last level, and on to the end of that page table.  It starts
- * again at the root for the next one.
+ * Most ranges are a single page, or the gfns of one page table of the host.  So the walk
+ * goes straight down to the last level, on to the end of that page table, and begins at the
+ * root again for the next one.
  */
 static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_level,
 					 gfn_t end, const struct kvm_gfn_range *range,
@@ -169,14 +173,15 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 		for (;;) {
 			sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, level);
 			/*
-			 * Once, as what is checked must be what the cmpxchg
-			 * expects.  Pairs with the write that linked a child:
-			 * its SPTEs are seen as they were then, or newer, as
-			 * the reads of them depend on this one.  That write is
-			 * the cmpxchg of tdp_mmu_set_spte_atomic(), or, with
-			 * mmu_lock held for write, the xchg or the plain store
-			 * of kvm_tdp_mmu_write_spte(), before which x86 makes
-			 * earlier stores visible.
+			 * Faults and zaps may write the SPTE meanwhile.  Read it
+			 * once, so that the cmpxchg expects the value that was
+			 * checked.  Pairs with the write that linked a child: the
+			 * reads of the child's SPTEs depend on this one, so they
+			 * return what was there then, or newer.  That write is the
+			 * cmpxchg of tdp_mmu_set_spte_atomic(), or, with mmu_lock
+			 * held for write, the xchg or the plain store of
+			 * kvm_tdp_mmu_write_spte(), before which x86 makes earlier
+			 * stores visible.
 			 */
 			spte = READ_ONCE(*sptep);
 			if (!is_shadow_present_pte(spte) || is_last_spte(spte, level))
@@ -210,11 +215,11 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 }
 
 /*
- * Age or test all valid roots of the memslot's address space.  No reference to
- * a root is needed: roots are unlinked with list_del_rcu(), and freed by
- * call_rcu().  A root that becomes invalid meanwhile is walked or not: Dirty is
- * handed to the pages when it is zapped, and who is still using it faults its
- * pages, young, into a valid root as soon as it has loaded one.
+ * Age or test all valid roots of the memslot's address space.  The walk needs no reference
+ * to a root: KVM unlinks roots with list_del_rcu(), and frees them by call_rcu().  It does
+ * not matter whether the walk visits a root that becomes invalid meanwhile: KVM marks the
+ * pages of its dirty SPTEs dirty when it zaps the root, and a vCPU that still uses the root
+ * loads a valid one, and faults its pages there, young.
  */
 static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 					      const struct kvm_gfn_range *range,
@@ -232,8 +237,9 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 
 	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
 		/*
-		 * Once: role.invalid may be set at any time by
-		 * kvm_tdp_mmu_invalidate_all_roots(), the rest never changes.
+		 * kvm_tdp_mmu_invalidate_all_roots() may set role.invalid meanwhile.
+		 * The rest of the role never changes.  So it is fine to read the
+		 * role once.  Pairs with that function's WRITE_ONCE().
 		 */
 		union kvm_mmu_page_role role = { .word = READ_ONCE(root->role.word) };
 		gfn_t end;
@@ -259,17 +265,17 @@ static bool tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range
 #endif
 
 /*
- * Age or test the SPTEs of one rmap, which map the gfns [start, end) of the range, or
- * more.  While it is locked, its SPTEs cannot be removed from it, so their shadow pages
- * cannot be freed, nor the SPTEs be used for another gfn.  They can be zapped:
- * drop_spte() clears before it removes.
+ * Age or test the SPTEs of one rmap, which map the gfns [start, end) of the range, and maybe
+ * others.  While the rmap is locked, KVM cannot remove SPTEs from it, so it neither frees
+ * their shadow pages nor uses the SPTEs for another gfn.  It may zap them, because
+ * drop_spte() clears an SPTE before it removes it.
  */
 static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t start, gfn_t end,
 				     const struct kvm_gfn_range *range,
 				     const struct age_op *op,
 				     struct kvm_age_stats *stats)
 {
-	/* Empty or locked: what is in the head by now is not ours to look at. */
+	/* Do not read the head again: if the list was empty, nobody has locked it. */
 	unsigned long list = kvm_rmap_lock(rmap_head);
 	struct rmap_iterator iter;
 	bool young = false;
@@ -305,9 +311,8 @@ static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 }
 
 /*
- * Age or test the rmaps of the range, on all levels.  From the first to the last
- * that has any gfn of the range, which of the upper levels may be two for a range
- * of two gfns.
+ * Age or test the rmaps of the range, on all levels: from the first to the last rmap that
+ * has a gfn of the range.  A range of two gfns may have two rmaps of an upper level.
  */
 static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 					       const struct kvm_gfn_range *range,
@@ -322,17 +327,17 @@ static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 		return false;
 
 	/*
-	 * With the TDP MMU, only nested guests are shadowed.  Without any indirect
-	 * shadow page, none of them runs.  Out of order with a nested guest's first
-	 * faults, this misses what it used a moment ago, as it would if aging had
-	 * come a moment earlier.
+	 * With the TDP MMU, KVM shadows nested guests only, and none of them runs
+	 * without an indirect shadow page.  The count may go up meanwhile.  That is
+	 * fine: aging misses what the nested guest has used since, as if it had come
+	 * before.  Pairs with the WRITE_ONCE() of account_shadowed().
 	 */
 	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
 		return false;
 
 	/*
-	 * Rmaps are allocated for the memslots of the day.  kvm->srcu may still
-	 * protect an older one, which was replaced by a copy before that.
+	 * KVM allocates rmaps for the current memslots.  This one may be older:
+	 * replaced before that, and kept by kvm->srcu.
 	 */
 	if (!slot->arch.rmap[0])
 		return false;

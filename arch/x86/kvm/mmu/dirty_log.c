@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Clearing the dirty log beside running vCPUs, with mmu_lock held for read.  Why no write
- * is lost is in Documentation/virt/kvm/locking.rst.
+ * Clearing the dirty log beside running vCPUs, with mmu_lock held for read.
+ * Documentation/virt/kvm/locking.rst says why no write is lost.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -19,16 +19,13 @@
 /* Without it, the generic code would hold mmu_lock for write. */
 static_assert(IS_ENABLED(CONFIG_KVM_CLEAR_DIRTY_LOG_SHARED));
 
-/*
- * What has the log to find: pages of 4 KiB, as they are logged, or the huge ones that are
- * still there, which have to be split before they are written.
- */
+/* The pages whose next write KVM has to notice. */
 struct dirty_log_range {
 	const struct kvm_memory_slot *slot;
-	/* The pages are those of @mask, from @gfn on, or all that have any of them. */
+	/* Bit 0 of @mask is the page at @gfn. */
 	gfn_t gfn;
 	unsigned long mask;
-	/* How a write will be noticed, see dirty_log_cleared(). */
+	/* How KVM notices a write, see dirty_log_cleared(). */
 	bool wrprot;
 };
 
@@ -43,8 +40,8 @@ static gfn_t range_end(const struct dirty_log_range *range)
 }
 
 /*
- * The page is told that it is dirty if nobody else knows any more.  It still is the
- * guest's, as to take it away needs mmu_lock for write.
+ * Marks the page dirty if the SPTE was the last to say so.  The page still is the guest's:
+ * the MMU notifier needs mmu_lock for write to take it away.
  */
 static bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrprot)
 {
@@ -78,9 +75,9 @@ static void tdp_clear_root(struct kvm_mmu_page *root, const struct dirty_log_ran
 }
 
 /*
- * All valid roots of the memslot's address space.  RCU keeps them and their page tables,
- * as it does for aging.  A root that becomes valid meanwhile has nothing in it that was
- * logged before the bits were taken.
+ * All valid roots of the memslot's address space.  RCU keeps them and their page tables, as
+ * it does for aging.  A root that is created meanwhile has no SPTE that a vCPU wrote through
+ * before the bits were taken.
  */
 static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool huge)
 {
@@ -94,7 +91,7 @@ static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool
 	rcu_read_lock();
 
 	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
-		/* Once, as in tdp_age_gfn_range(). */
+		/* As in tdp_age_gfn_range(). */
 		union kvm_mmu_page_role role = { .word = READ_ONCE(root->role.word) };
 
 		if (!role.invalid && kvm_mmu_role_as_id(role) == range->slot->as_id)
@@ -109,10 +106,7 @@ static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool
 }
 #endif
 
-/*
- * Rmaps, and the shadow pages that their SPTEs are in, change only with mmu_lock held for
- * write.
- */
+/* mmu_lock, held for read, keeps the rmap, and the shadow pages that its SPTEs are in. */
 static void rmap_clear(struct kvm_rmap_head *rmap_head, int level, bool wrprot)
 {
 	struct rmap_iterator iter;
@@ -139,7 +133,7 @@ static void rmaps_clear(struct kvm *kvm, const struct dirty_log_range *range)
 			   PG_LEVEL_4K, range->wrprot);
 }
 
-/* Whether the rmaps have huge pages, and write-protect them, if @clear. */
+/* Does the range have huge pages in rmaps?  Write-protects them if @clear. */
 static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, bool clear)
 {
 	struct kvm_rmap_head *first, *last;
@@ -168,18 +162,17 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
 }
 
 /*
- * All pages of the memslot were assumed to be dirty when logging began, so its huge pages
- * are still there, and still writable.  If huge pages are split early, split those of the
- * range, so that vCPUs need not.  Then write-protect what is left, so that it is split
- * before it is written.  In this order, as what is split inherits W, and pages that are in
- * the log had better not fault.
+ * Logging began with all pages in the log, so the memslot's huge pages are still there, and
+ * still writable.  With eager_page_split, split those of the range, so that vCPUs need not.
+ * Then write-protect the huge pages that are left, so that a write splits them.  Split
+ * first: small SPTEs inherit W, and pages that are still in the log need not fault.
  *
- * It is fine if somebody else splits one meanwhile: what it is split to inherits W, and
- * is looked at afterwards.  None is made, as the memslot is logged; or it is not, and the
- * reset of a ring that names it has no effect that matters.
+ * A vCPU may split a huge page meanwhile.  Its small SPTEs inherit W, and are visited after
+ * this.  KVM makes no huge page in a memslot that is logged.  A forged dirty ring may name a
+ * memslot that is not logged, and nobody relies on a log of that.
  *
- * Huge pages are split with mmu_lock dropped and taken again, and those in rmaps need it
- * for write.  The log's bits are taken, and nothing has been returned.
+ * Splitting drops mmu_lock and takes it again, for write for huge pages in rmaps.  The log's
+ * bits are taken, and nothing has been returned to userspace.
  */
 static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
 {
@@ -206,14 +199,14 @@ static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
  * kvm_arch_mmu_enable_log_dirty_pt_masked - have the next write to some pages logged
  * @kvm: the VM
  * @slot: their memslot
- * @gfn_offset: the first gfn that @mask is about, from the start of @slot
+ * @gfn_offset: the page of bit 0 of @mask, counted from the first of @slot
  * @mask: the pages, at least one, and none beyond the end of @slot
  *
- * The pages have been taken out of the log already, and the caller flushes TLBs before
- * it says so to userspace.
+ * The caller has taken the pages out of the log, and flushes TLBs before it returns to
+ * userspace.
  *
- * Context: slots_lock held; mmu_lock held for read, and may be dropped and taken again,
- * if all pages were in the log when it was turned on.  May sleep only then.
+ * Context: slots_lock held; mmu_lock held for read.  If all pages were in the log when it
+ * was turned on, drops mmu_lock and takes it again, and may sleep.
  */
 void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_slot *slot,
 					     gfn_t gfn_offset, unsigned long mask)
@@ -222,7 +215,7 @@ void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_
 		.slot = slot,
 		.gfn = slot->base_gfn + gfn_offset,
 		.mask = mask,
-		/* All with PML log what the CPU finds not to be Dirty. */
+		/* With PML, the CPU logs a write that sets Dirty. */
 		.wrprot = !kvm_x86_ops.cpu_dirty_log_size,
 	};
 

@@ -8,18 +8,18 @@
 #include "spte.h"
 
 /**
- * dirty_log_spte - log the writes that an SPTE allows, which has just been written
+ * dirty_log_spte - log the writes that an SPTE allows
  * @kvm: the VM
  * @slot: the memslot of @gfn, logged or not
- * @gfn: what the SPTE maps
- * @spte: its value
+ * @gfn: the gfn that the SPTE maps
+ * @spte: the value that the caller has just written to the SPTE
  * @level: of its page table
  *
- * After it was written, and not before.  Who clears the log takes the page's bit, and
- * then W of the SPTE, see kvm_arch_mmu_enable_log_dirty_pt_masked().  If the bit came
- * first, it could be taken before the SPTE allows writes, which nobody would log then,
- * as the next write does not fault.  The SPTE is written by a locked operation, or with
- * mmu_lock held for write, which excludes who clears; so whoever takes the bit sees it.
+ * Call this after the SPTE is written, not before.  A clear of the log takes the page's bit,
+ * and then W of the SPTE, see kvm_arch_mmu_enable_log_dirty_pt_masked().  If the bit were set
+ * first, a clear could take it, and find no W.  The SPTE would become writable after that,
+ * and no write would fault, to be logged.  The caller writes the SPTE by a locked operation,
+ * or holds mmu_lock for write, which keeps clears out.  So a clear that takes the bit sees W.
  *
  * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock held.
  */
@@ -37,14 +37,14 @@ static inline void dirty_log_spte(struct kvm *kvm, const struct kvm_memory_slot 
 }
 
 /**
- * dirty_log_cleared - an SPTE, such that the next write to what it maps is noticed
+ * dirty_log_cleared - the value of an SPTE with which KVM notices the next write
  * @spte: the SPTE, of any kind
  * @level: of its page table
- * @wrprot: without W, so that a write faults; else, with PML, without Dirty, so that the
- *	    CPU logs it, but for SPTEs that are without A/D bits or must not use them so
+ * @wrprot: clear W, so that a write faults.  Else clear Dirty, so that PML logs a write, and
+ *	    W only if the SPTE has no A/D bits or must not use them for PML.
  *
  * Pure: looks at nothing but its arguments and the masks.
- * Return: the SPTE without that bit, or @spte if it does not have it, or is no leaf.
+ * Return: the SPTE without that bit, or @spte if it does not have the bit, or is no leaf.
  */
 static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 {
@@ -55,31 +55,29 @@ static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 								     shadow_dirty_mask);
 }
 
-/*
- * Whether a page has to be told that it is dirty when its SPTE changes: nobody else knows
- * any more.
- */
+/* Must the page be marked dirty, because the SPTE says so no more? */
 static inline bool dirty_log_lost_dirty(u64 old_spte, u64 new_spte)
 {
 	return is_dirty_spte(old_spte) && !is_dirty_spte(new_spte);
 }
 
 /**
- * dirty_log_clear_spte - have the next write to what an SPTE maps noticed
+ * dirty_log_clear_spte - have KVM notice the next write through an SPTE
  * @sptep: the SPTE, which may change meanwhile
- * @spte: what was read there, of any kind; gets what was replaced, or found last
+ * @spte: the value that the caller read, of any kind; set to the value that was replaced, or
+ *	  that was found last
  * @level: of its page table
  * @wrprot: as for dirty_log_cleared()
  *
- * A cmpxchg that expects a leaf.  An atomic AND could hit what is none any more: it would
- * make an MMIO SPTE something else, or a page table read-only.  It pairs with the cmpxchg
- * of fast_pf_fix() and tdp_mmu_set_spte_atomic(), with those of aging, and with the
- * CPU's setting of Accessed and Dirty.  Unlike aging's, it goes on until it succeeds or
- * has nothing left to do: each turn, somebody else has made progress.
+ * The cmpxchg expects a leaf.  An atomic AND could hit an SPTE that is no leaf any more, and
+ * spoil an MMIO SPTE, or make a page table read-only.  The cmpxchg pairs with those of
+ * fast_pf_fix(), tdp_mmu_set_spte_atomic() and aging, and with the CPU, which sets Accessed
+ * and Dirty.  Unlike aging, this tries again until it succeeds or finds nothing to clear:
+ * each time that it fails, another writer has made progress.
  *
- * Context: mmu_lock held for read or write, so that all others who change the SPTE do so
- * with atomic operations; what keeps the page table is up to the caller.
- * Return: true if it was changed, from @spte to what dirty_log_cleared() makes of that.
+ * Context: mmu_lock held for read or write, so that all other writers of the SPTE use atomic
+ * operations.  The caller keeps the page table.
+ * Return: true if the SPTE has changed, from @spte to what dirty_log_cleared() makes of it.
  */
 static inline bool dirty_log_clear_spte(u64 *sptep, u64 *spte, int level, bool wrprot)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Page faults that are fixed without mmu_lock held for write: the guest wrote what was
- * write-protected for dirty logging, or used what had its access taken away by aging.
- * What to do is decided in fast_page_fault.h; here is the walk around it.
+ * Page faults that KVM fixes without mmu_lock held for write: the guest wrote to a page that
+ * KVM write-protected for dirty logging, or used a page that aging took R, W and X from.
+ * fast_page_fault.h decides what to do.  Here is the walk around it.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -17,28 +17,27 @@
 #include "mmutrace.h"
 #include "tdp_mmu.h"
 
-/* Tries before a fault that others keep changing the SPTE of takes the slow way. */
+/* Lost cmpxchgs before a fault takes the slow way. */
 #define FAST_PF_TRIES	5
 
 /*
- * What became of the page faults of all VMs, since the module was loaded.  Not in struct
- * kvm, so that modules built against an unmodified one still load.
+ * How many page faults of all VMs had which outcome, since the module was loaded.  Not in
+ * struct kvm: kvmgt.ko is built against that, and must still load.
  */
 static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
 
 /*
- * Write what was decided, unless the SPTE is another by now, and log the write that
- * is now possible.
+ * Write the value that was decided, unless the SPTE has changed, and log the write that it
+ * allows now.
  *
- * Dirty is not set here, though that would spare the CPU a PML entry: it would want a
- * flush of the TLB.  The same page may so be logged twice, which is harmless.
+ * Do not set Dirty here.  That would spare the CPU a PML entry, but need a flush of the TLB.
+ * A page may so be logged twice, which is harmless.
  *
- * The cmpxchg pairs with every other writer of a present leaf: with aging and the
- * write-protection for the log, which change it in place, and with who zaps it.  The
- * value that it expects is present, so it cannot thaw a frozen SPTE.  If it succeeds,
- * the SPTE has mapped what it maps since it was read, or again: for a direct MMU the
- * gfn of an SPTE never changes, nor may the page change under the same SPTE value
- * without the host having seen the guest's mapping gone.
+ * The cmpxchg pairs with every other writer of a present leaf: with aging and clears of the
+ * log, which change the SPTE in place, and with zaps.  It expects a present value, so it
+ * cannot thaw a frozen SPTE.  If it succeeds, the SPTE maps the same page at the same gfn as
+ * when it was read: the gfn of a direct MMU's SPTE never changes, and the host does not give
+ * the page away before KVM has zapped the SPTE.
  */
 static __always_inline bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 					u64 *sptep, u64 old_spte, u64 new_spte)
@@ -62,8 +61,8 @@ static __always_inline bool memory_is_private(struct kvm *kvm, struct kvm_page_f
 }
 
 /*
- * For a huge page alone, as nobody asks otherwise.  Without a slot, which is being deleted
- * while an SPTE is still there, nothing is logged.
+ * False for a small page, for which nobody asks.  There is no slot while a memslot is being
+ * deleted, of which an SPTE is still there.
  */
 static __always_inline bool fast_pf_is_logged(struct kvm_page_fault *fault, int level)
 {
@@ -80,7 +79,7 @@ static __always_inline int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf ou
 	return outcome == FAST_PF_FIXED ? RET_PF_FIXED : RET_PF_SPURIOUS;
 }
 
-/* What fast_page_fault() does while the page tables that it walks are kept. */
+/* The walk of fast_page_fault(), which keeps the page tables. */
 static __always_inline enum fast_pf fast_pf_direct(struct kvm_vcpu *vcpu,
 						   struct kvm_page_fault *fault, bool tdp_mmu)
 {
@@ -94,10 +93,7 @@ static __always_inline enum fast_pf fast_pf_direct(struct kvm_vcpu *vcpu,
 		else
 			sptep = kvm_shadow_last_sptep_lockless(vcpu, fault->addr, &spte);
 
-		/*
-		 * What it mapped may have been zapped, but the root is there: the
-		 * vCPU has a reference to it.
-		 */
+		/* The vCPU has a reference to the root, so there is an SPTE. */
 		outcome = FAST_PF_NOT_MAPPED;
 		if (WARN_ON_ONCE(!sptep))
 			break;
@@ -153,11 +149,11 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
  * @fault: the fault; its gfn and slot are those that the guest's page tables give
  * @access: what these allow, ACC_*
  *
- * mmu_lock is held for read: which gfn an SPTE of an indirect shadow page maps, and with
- * which rights, is written with mmu_lock held for write.  Without the lock, the cmpxchg
- * could succeed on an SPTE that has the same value again and maps another gfn, whose
- * write would then be logged for the wrong page.  It still is a cmpxchg, as aging and
- * others who hold the lock for read change the SPTE.
+ * Takes mmu_lock for read.  KVM changes the gfn and the rights of an indirect shadow page's
+ * SPTE with mmu_lock held for write.  Without the lock, the cmpxchg could succeed on an SPTE
+ * that has the same value again and maps another gfn, and KVM would log the write for the
+ * wrong page.  It still is a cmpxchg, because aging, and other holders of the lock for read,
+ * write the SPTE.
  *
  * Context: vCPU ioctl, kvm->srcu held for read, mmu_lock not held.
  * Return: RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID if mmu_lock is needed for
@@ -172,9 +168,9 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	struct kvm_mmu_page *sp;
 	int tries = 0, index;
 
-	/* What is not present wants a walk of the guest's tables to be shadowed. */
+	/* The slow way shadows the guest's tables for an SPTE that is not present. */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
-	/* And what the guest's tables do not allow, the slow way may have to. */
+	/* The slow way may allow a write that the guest's tables do not, as CR0.WP is 0. */
 	if (outcome == FAST_PF_FIXED && !(access & ACC_WRITE_MASK))
 		outcome = FAST_PF_READ_ONLY;
 	if (outcome != FAST_PF_FIXED)
@@ -197,9 +193,10 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 			break;
 
 		/*
-		 * unsync pairs with the write in kvm_unsync_page(), which the TDP MMU
-		 * gets to with mmu_lock held for read.  To miss it is to come before the
-		 * guest has written, or flushed, what it could not write until then.
+		 * A fault of the TDP MMU, with mmu_lock held for read, may set unsync
+		 * meanwhile.  That is fine: the guest has not yet written the page
+		 * table, which was write-protected until then.  Pairs with the
+		 * WRITE_ONCE() of kvm_unsync_page().
 		 */
 		reason = fast_pf_decide_indirect(fault, spte, sp->role.level,
 						 is_obsolete_sp(kvm, sp),

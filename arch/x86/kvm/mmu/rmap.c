@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The lists of SPTEs that shadow paging keeps: for each gfn of a memslot those
- * that map it, its rmap, and for each shadow page those that link it.
+ * The lists of SPTEs that shadow paging keeps.  Each gfn of a memslot has an rmap, a list of
+ * the SPTEs that map it.  Each shadow page has a list of the SPTEs that link it.
  *
- * A list changes with mmu_lock held for write, and with the lock bit of its head
- * set.  So whoever holds mmu_lock may walk it without the bit, and whoever holds
- * the bit, without mmu_lock.
+ * A writer of a list holds mmu_lock for write, and sets the lock bit of the list's head.  So
+ * a reader needs one of the two: mmu_lock, for read or write, or the bit.
  *
- * With the bit set, preemption is off, and nothing is done that could sleep, on
- * PREEMPT_RT either: descriptors are allocated before and freed after.  Interrupts
- * stay on, as no interrupt handler takes a bit.  Nobody takes two at a time.
+ * The holder of a bit has preemption off and does nothing that could sleep, on PREEMPT_RT
+ * either: descriptors are allocated before and freed after.  Interrupts stay on, because no
+ * interrupt handler takes a bit.  No task takes two bits at a time.
  *
- * Who changes a list sets the bit for a few stores only, and searches the list
- * before.  Who walks one without mmu_lock takes as long as the list is: an rmap has
- * RMAP_RECYCLE_THRESHOLD SPTEs and two at most, as __rmap_add() then zaps them all.
+ * A writer holds the bit for a few stores, and searches the list before.  A reader without
+ * mmu_lock holds it for a walk of the list.  An rmap has at most RMAP_RECYCLE_THRESHOLD
+ * SPTEs and two, because __rmap_add() zaps all of them then.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -46,13 +45,13 @@ bool kvm_rmap_lock_held(void)
  * kvm_rmap_lock - keep the list of an rmap, or of parent SPTEs, as it is
  * @rmap_head: the head of the list
  *
- * An empty list is not locked: there is nothing to keep, and to add the first
- * SPTE takes no lock.  So walk the list that was returned, and do not read
- * @rmap_head->val again, which may be a list that nobody has locked by then.
+ * An empty list is not locked, and a writer adds the first SPTE without the bit.  So walk
+ * the list that was returned.  A second read of @rmap_head->val may return a list that
+ * nobody has locked.
  *
- * The shadow pages of the SPTEs in the list are not freed while it is locked: an
- * SPTE is removed from the list before its page is.  But it may be zapped, and
- * not yet removed.
+ * KVM does not free the shadow pages of the SPTEs in the list while it is locked, because it
+ * removes an SPTE from the list before it frees the SPTE's page.  It may have zapped an SPTE
+ * that is still in the list.
  *
  * Context: any in which aging runs, mmu_lock held or not, never with another rmap
  * locked.  Disables preemption if it returns a list.
@@ -82,10 +81,11 @@ unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 			break;
 
 		/*
-		 * Acquire pairs with the release in kvm_rmap_unlock(), for the
-		 * descriptors, and with the one that added the first SPTE to an
-		 * empty list in pte_list_add(), for the SPTE: it is seen as it
-		 * was then, or newer.  If it fails, list is what is there now.
+		 * The acquire pairs with the release in kvm_rmap_unlock(), for
+		 * the descriptors, and with the release in pte_list_add() that
+		 * added the first SPTE to an empty list: the walk sees that
+		 * SPTE as it was then, or newer.  If the cmpxchg fails, @list
+		 * becomes what is in the head now.
 		 */
 		if (try_cmpxchg_acquire(&rmap_head->val, &list, list | KVM_RMAP_LOCKED)) {
 			lock_acquired(&kvm_rmap_lock_map, _RET_IP_);
@@ -109,9 +109,9 @@ void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list)
 	KVM_MMU_WARN_ON(!(READ_ONCE(rmap_head->val) & KVM_RMAP_LOCKED));
 
 	/*
-	 * Pairs with the acquire in kvm_rmap_lock(): who locks next sees what was
-	 * done to the list, and nobody frees a descriptor or a shadow page that
-	 * the walk before this was still reading.
+	 * Pairs with the acquire in kvm_rmap_lock().  The next holder sees what this
+	 * one did to the list, and frees no descriptor or shadow page that this one is
+	 * still reading.
 	 */
 	smp_store_release(&rmap_head->val, list);
 	lock_map_release(&kvm_rmap_lock_map);
@@ -130,7 +130,7 @@ static void kvm_rmap_lock_list(struct kvm_rmap_head *rmap_head, unsigned long li
  * pte_list_add - add an SPTE to a list
  * @kvm: the VM
  * @cache: where a descriptor comes from; it has one
- * @spte: the SPTE, already as it is to be seen by who walks the list
+ * @spte: the SPTE, with the value that walks of the list are to see
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
@@ -139,7 +139,7 @@ static void kvm_rmap_lock_list(struct kvm_rmap_head *rmap_head, unsigned long li
 int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head)
 {
-	/* With mmu_lock held, what is read here is what will be locked. */
+	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
 	unsigned long list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
 	struct pte_list_desc *new = NULL;
@@ -148,7 +148,7 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	if (!list) {
-		/* Nobody has it locked, as it is empty.  See kvm_rmap_lock(). */
+		/* Nobody locks an empty list.  Pairs with the acquire in kvm_rmap_lock(). */
 		smp_store_release(&rmap_head->val, (unsigned long)spte);
 		return 0;
 	}
@@ -239,14 +239,14 @@ static bool pte_list_find(unsigned long list, u64 *spte, struct pte_list_desc **
  * @spte: the SPTE
  * @rmap_head: the head of the list
  *
- * Nobody who walks the list touches the SPTE any more once this has returned.
- * An SPTE that is not in the list is a bug, and the list is left as it is.
+ * No walk of the list touches the SPTE after this has returned.  If the SPTE is not in the
+ * list, that is a bug of KVM, and the list stays as it is.
  *
  * Context: mmu_lock held for write.
  */
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head)
 {
-	/* With mmu_lock held, what is found here is what will be locked. */
+	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
 	unsigned long list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = NULL, *empty = NULL;
 	int pos;
@@ -278,7 +278,7 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
- * Return: what the list was, for whoever called this only, to be walked with
+ * Return: the list that was there, which only the caller knows now, to be walked with
  * rmap_list_first() and handed to pte_list_free().
  */
 unsigned long pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head)

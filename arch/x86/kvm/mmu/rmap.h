@@ -47,17 +47,17 @@ struct pte_list_desc {
 #define KVM_RMAP_MANY	BIT(0)
 
 /*
- * Set while somebody walks the list without mmu_lock, or changes it, and never
- * on an empty list: see kvm_rmap_lock().
+ * Set while a task walks the list without mmu_lock, or changes it.  Never set in the head
+ * of an empty list, see kvm_rmap_lock().
  */
 #define KVM_RMAP_LOCKED	BIT(1)
 
 static_assert(__alignof__(struct pte_list_desc) > (KVM_RMAP_MANY | KVM_RMAP_LOCKED));
 
 /*
- * What a list consists of is a value that is passed around, and not read from
- * the rmap again and again: only the value that kvm_rmap_lock() returned is
- * known to be locked.  0 is the empty list.
+ * A list is the value of a head at one moment, and is passed around: only the value that
+ * kvm_rmap_lock() returned is known to be locked, and a second read of the head may return
+ * another list.  0 is the empty list.
  */
 static inline struct pte_list_desc *rmap_list_desc(unsigned long list)
 {
@@ -68,8 +68,9 @@ static inline struct pte_list_desc *rmap_list_desc(unsigned long list)
 }
 
 /*
- * The list, for somebody who holds mmu_lock, for write or for read, which keeps it
- * from being changed.  It may be locked and unlocked meanwhile by who walks it.
+ * The list, for a caller that holds mmu_lock, for write or for read.  Nobody changes the list
+ * meanwhile.  Aging may lock and unlock it, so the bit does not count.  Pairs with the
+ * stores of kvm_rmap_lock() and kvm_rmap_unlock().
  */
 static inline unsigned long kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
 {

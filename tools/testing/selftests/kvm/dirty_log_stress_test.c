@@ -232,10 +232,13 @@ static void resume_vcpus(void)
 }
 
 static uint64_t writes[MAX_VCPUS];
+/* Exits for a full ring, and how often the guest was stopped for one: it tries again. */
+static uint64_t full_exits[MAX_VCPUS], full_stops[MAX_VCPUS];
 
 static void *vcpu_thread(void *arg)
 {
 	struct kvm_vcpu *vcpu = arg;
+	bool was_full = false;
 	struct ucall uc;
 
 	while (!READ_ONCE(stop_vcpus)) {
@@ -243,8 +246,13 @@ static void *vcpu_thread(void *arg)
 		vcpu_run(vcpu);
 
 		/* Until the log has been taken. */
-		if (vcpu->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL)
+		if (vcpu->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
+			full_exits[vcpu->id]++;
+			full_stops[vcpu->id] += !was_full;
+			was_full = true;
 			continue;
+		}
+		was_full = false;
 
 		errno = 0;
 		switch (get_ucall(vcpu, &uc)) {
@@ -595,7 +603,7 @@ int main(int argc, char *argv[])
 {
 	struct stress_worker *worker;
 	unsigned long seconds = 10;
-	uint64_t total = 0;
+	uint64_t total = 0, exits = 0, stops = 0;
 	const char *why;
 	int i, opt;
 
@@ -673,14 +681,20 @@ int main(int argc, char *argv[])
 	ksft_set_plan(1);
 	run_threads(seconds);
 
-	for (i = 0; i < nr_vcpus; i++)
+	for (i = 0; i < nr_vcpus; i++) {
 		total += writes[i];
+		exits += full_exits[i];
+		stops += full_stops[i];
+	}
 	for (worker = workers; worker->name; worker++) {
 		if (!worker->disabled)
 			ksft_print_msg("%s: %lu\n", worker->name, worker->count);
 	}
 	ksft_print_msg("%lu writes, %lu pages copied, %lu huge pages\n", total, copied,
 		       huge_mapped);
+	if (mode == MODE_RING)
+		ksft_print_msg("%lu exits for a full ring, which stopped a vCPU %lu times\n", exits,
+			       stops);
 	/* What is compared has been asserted, or we would not be here. */
 	ksft_test_result(total && (huge_mapped || !huge), "%s%s\n", mode_names[mode],
 			 nested ? "_nested" : "");

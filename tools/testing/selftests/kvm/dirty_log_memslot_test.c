@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The dirty log of memslots that are not what they mostly are: of odd bases and sizes,
+ * read-only, two for one piece of memory, cleared by two threads, and with a dirty ring
+ * whose entries userspace has forged.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <asm/barrier.h>
+#include <linux/bitmap.h>
+
+#include "kvm_util.h"
+#include "processor.h"
+#include "stress_util.h"
+#include "test_util.h"
+#include "ucall_common.h"
+
+#define TEST_SLOT	1
+#define ALIAS_SLOT	2
+#define TEST_MEM	0x40000000ULL
+#define ALIAS_MEM	0x50000000ULL
+#define NR_PAGES	512
+#define RING_ENTRIES	1024
+
+#define LOG		KVM_MEM_LOG_DIRTY_PAGES
+
+/* The pages that the guest is to write. */
+static struct {
+	uint64_t nr;
+	uint64_t gpas[NR_PAGES];
+} job;
+
+static void guest_code(void)
+{
+	uint64_t i, n = 0;
+
+	for (;;) {
+		n++;
+		for (i = 0; i < READ_ONCE(job.nr); i++)
+			WRITE_ONCE(*(uint64_t *)job.gpas[i], n);
+		GUEST_SYNC1(n);
+	}
+}
+
+static struct kvm_vm *vm;
+static struct kvm_vcpu *vcpu;
+static char *memory;
+static struct kvm_dirty_gfn *ring;
+static uint32_t ring_next;
+
+static void create_vm(bool manual, bool with_ring)
+{
+	vm = __vm_create(VM_SHAPE_DEFAULT, 1, 2 * NR_PAGES);
+	if (manual)
+		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	if (with_ring)
+		vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring));
+	vcpu = vm_vcpu_add(vm, 0, guest_code);
+	if (with_ring)
+		ring = vcpu_map_dirty_ring(vcpu);
+	ring_next = 0;
+	virt_map(vm, TEST_MEM, TEST_MEM, NR_PAGES);
+	virt_map(vm, ALIAS_MEM, ALIAS_MEM, NR_PAGES);
+}
+
+static void set_slot(int slot, uint32_t flags, uint64_t gpa, uint64_t nr)
+{
+	vm_set_user_memory_region(vm, slot, flags, gpa, nr * PAGE_SIZE, memory);
+}
+
+static void run(void)
+{
+	struct ucall uc;
+
+	sync_global_to_guest(vm, job);
+	vcpu_run(vcpu);
+	errno = 0;
+	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "Unexpected exit: %s",
+		    exit_reason_str(vcpu->run->exit_reason));
+}
+
+/* Has the guest write each page of @pages, of the memslot at @gpa. */
+static void write_pages(uint64_t gpa, const unsigned long *pages)
+{
+	uint64_t i;
+
+	job.nr = 0;
+	for (i = 0; i < NR_PAGES; i++) {
+		if (test_bit(i, pages))
+			job.gpas[job.nr++] = gpa + i * PAGE_SIZE;
+	}
+	run();
+}
+
+/* Is the log of a memslot with @nr pages just that?  Bits behind its end do not count. */
+static bool log_is(int slot, uint64_t nr, const unsigned long *pages)
+{
+	unsigned long *log = bitmap_zalloc(NR_PAGES);
+	bool ok = true;
+	uint64_t i;
+
+	kvm_vm_get_dirty_log(vm, slot, log);
+	for (i = 0; i < nr; i++)
+		ok &= test_bit(i, log) == test_bit(i, pages);
+	free(log);
+	return ok;
+}
+
+static bool ring_is(uint64_t nr, const unsigned long *pages)
+{
+	unsigned long *log = bitmap_zalloc(NR_PAGES);
+	struct kvm_dirty_gfn *entry;
+	bool ok = true;
+	uint64_t i;
+
+	for (;; ring_next++) {
+		entry = &ring[ring_next % RING_ENTRIES];
+		/* Pairs with KVM's release: what it wrote before it set the flag. */
+		if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
+			break;
+		ok &= entry->slot == TEST_SLOT && entry->offset < nr;
+		if (ok)
+			set_bit(entry->offset, log);
+		/* Pairs with KVM's acquire: it may write the entry again. */
+		smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+	}
+	kvm_vm_reset_dirty_ring(vm);
+	for (i = 0; i < nr; i++)
+		ok &= test_bit(i, log) == test_bit(i, pages);
+	free(log);
+	return ok;
+}
+
+/* Every @step-th page, from @first on. */
+static unsigned long *choose(uint64_t nr, uint64_t first, uint64_t step)
+{
+	unsigned long *pages = bitmap_zalloc(NR_PAGES);
+	uint64_t i;
+
+	for (i = first; i < nr; i += step)
+		set_bit(i, pages);
+	return pages;
+}
+
+enum mode { GET, CLEAR, RING };
+
+static bool test_odd(enum mode mode)
+{
+	static const uint64_t bases[] = { 1, 3, 63, 65 };
+	static const uint64_t sizes[] = { 1, 63, 64, 65, 129 };
+	unsigned long *none = bitmap_zalloc(NR_PAGES), *some, *others;
+	bool ok = true;
+	int i, j;
+
+	create_vm(mode == CLEAR, mode == RING);
+	for (i = 0; i < ARRAY_SIZE(bases) * ARRAY_SIZE(sizes) && ok; i++) {
+		const uint64_t gpa = TEST_MEM + bases[i / ARRAY_SIZE(sizes)] * PAGE_SIZE;
+		const uint64_t nr = sizes[i % ARRAY_SIZE(sizes)];
+
+		set_slot(TEST_SLOT, LOG, gpa, nr);
+		for (j = 0; j < 3 && ok; j++) {
+			some = choose(nr, j, 3);
+			others = choose(nr, nr - 1, 1);
+			write_pages(gpa, some);
+			ok &= mode == RING ? ring_is(nr, some) : log_is(TEST_SLOT, nr, some);
+			if (mode == CLEAR) {
+				kvm_vm_clear_dirty_log(vm, TEST_SLOT, some, 0, nr);
+				ok &= log_is(TEST_SLOT, nr, none);
+			}
+			/* The last page is in a word of its own, or has all bits behind it. */
+			write_pages(gpa, others);
+			ok &= mode == RING ? ring_is(nr, others) : log_is(TEST_SLOT, nr, others);
+			if (mode == CLEAR)
+				kvm_vm_clear_dirty_log(vm, TEST_SLOT, others, 0, nr);
+			free(some);
+			free(others);
+		}
+		if (!ok)
+			ksft_print_msg("wrong for %lu pages at 0x%lx\n", nr, gpa);
+		set_slot(TEST_SLOT, 0, gpa, 0);
+	}
+	free(none);
+	kvm_vm_free(vm);
+	return ok;
+}
+
+static bool test_odd_get(void)
+{
+	return test_odd(GET);
+}
+
+static bool test_odd_clear(void)
+{
+	return test_odd(CLEAR);
+}
+
+static bool test_odd_ring(void)
+{
+	return test_odd(RING);
+}
+
+/* What the guest may not write is not written, and not logged. */
+static bool test_readonly(void)
+{
+	unsigned long *none = bitmap_zalloc(NR_PAGES), *one = choose(6, 5, 64);
+	bool ok;
+
+	create_vm(false, false);
+	set_slot(TEST_SLOT, LOG | KVM_MEM_READONLY, TEST_MEM, NR_PAGES);
+	job.nr = 1;
+	job.gpas[0] = TEST_MEM + 5 * PAGE_SIZE;
+	sync_global_to_guest(vm, job);
+	vcpu_run(vcpu);
+	ok = vcpu->run->exit_reason == KVM_EXIT_MMIO && vcpu->run->mmio.is_write &&
+	     vcpu->run->mmio.phys_addr == job.gpas[0];
+	ok &= log_is(TEST_SLOT, NR_PAGES, none);
+	run();
+	ok &= log_is(TEST_SLOT, NR_PAGES, none);
+
+	/* Nor is it lost once the guest may. */
+	set_slot(TEST_SLOT, 0, TEST_MEM, 0);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
+	write_pages(TEST_MEM, one);
+	ok &= log_is(TEST_SLOT, NR_PAGES, one);
+	kvm_vm_free(vm);
+	free(none);
+	free(one);
+	return ok;
+}
+
+/* Each memslot's log has what was written by its own gfns. */
+static bool test_alias(void)
+{
+	unsigned long *thirds = choose(NR_PAGES, 0, 3), *fifths = choose(NR_PAGES, 1, 5);
+	bool ok = true;
+	int i;
+
+	create_vm(false, false);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
+	set_slot(ALIAS_SLOT, LOG, ALIAS_MEM, NR_PAGES);
+	for (i = 0; i < 3 && ok; i++) {
+		write_pages(TEST_MEM, i & 1 ? fifths : thirds);
+		write_pages(ALIAS_MEM, i & 1 ? thirds : fifths);
+		ok &= log_is(TEST_SLOT, NR_PAGES, i & 1 ? fifths : thirds);
+		ok &= log_is(ALIAS_SLOT, NR_PAGES, i & 1 ? thirds : fifths);
+	}
+	kvm_vm_free(vm);
+	free(thirds);
+	free(fifths);
+	return ok;
+}
+
+static pthread_mutex_t copying = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t copy[NR_PAGES];
+
+static uint64_t *number_of(uint64_t page)
+{
+	return (uint64_t *)(memory + page * PAGE_SIZE);
+}
+
+static void *clear_and_copy(void *worker)
+{
+	unsigned long *log = bitmap_zalloc(NR_PAGES);
+	uint64_t i;
+
+	while (!stress_stopping()) {
+		kvm_vm_get_dirty_log(vm, TEST_SLOT, log);
+		kvm_vm_clear_dirty_log(vm, TEST_SLOT, log, 0, NR_PAGES);
+		for (i = 0; i < NR_PAGES; i++) {
+			if (!test_bit(i, log))
+				continue;
+			/* What is copied last is no older than what was copied before. */
+			pthread_mutex_lock(&copying);
+			copy[i] = READ_ONCE(*number_of(i));
+			pthread_mutex_unlock(&copying);
+		}
+		stress_count(worker);
+	}
+	free(log);
+	return NULL;
+}
+
+static void *write_and_write(void *worker)
+{
+	uint64_t random = 1, i;
+
+	while (!stress_stopping()) {
+		job.nr = 64;
+		for (i = 0; i < job.nr; i++)
+			job.gpas[i] = TEST_MEM + stress_random(&random) % NR_PAGES * PAGE_SIZE;
+		run();
+		stress_count(worker);
+	}
+	return NULL;
+}
+
+/* Of what two threads clear, each copies what it got; no page is left out. */
+static bool test_two_clear(void)
+{
+	static struct stress_worker workers[] = {
+		{ 0, "rounds of the vCPU", write_and_write },
+		{ 0, "rounds of the first thread", clear_and_copy },
+		{ 0, "rounds of the second thread", clear_and_copy },
+		{}
+	};
+	unsigned long *log = bitmap_zalloc(NR_PAGES);
+	uint64_t i, lost = 0;
+
+	create_vm(true, false);
+	memset(memory, 0, NR_PAGES * PAGE_SIZE);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
+	stress_run(workers, 3, NULL);
+
+	kvm_vm_get_dirty_log(vm, TEST_SLOT, log);
+	for (i = 0; i < NR_PAGES; i++)
+		lost += !test_bit(i, log) && copy[i] != *number_of(i);
+	ksft_print_msg("%lu, %lu and %lu rounds, %lu pages lost\n", workers[0].count,
+		       workers[1].count, workers[2].count, lost);
+	free(log);
+	kvm_vm_free(vm);
+	return !lost;
+}
+
+/*
+ * Entries that KVM never wrote, or not so.  What they name may be missing from the log, and
+ * nothing else happens.
+ */
+static bool test_forged_ring(void)
+{
+	static const struct {
+		uint32_t slot;
+		uint64_t offset;
+	} forged[] = {
+		{ TEST_SLOT, NR_PAGES },
+		{ TEST_SLOT, NR_PAGES - 1 },
+		/* Together, 64 pages from behind the end of the numbers on. */
+		{ TEST_SLOT, -3ULL },
+		{ TEST_SLOT, 2 },
+		{ TEST_SLOT, -1ULL },
+		{ TEST_SLOT, 0 },
+		{ TEST_SLOT, 1ULL << 63 },
+		{ ALIAS_SLOT + 1, 0 },
+		{ 0, 0 },
+		{ 0x7fff, 0 },
+		{ 0xffff, 5 },
+		{ 1 << 16 | TEST_SLOT, 5 },
+		{ 0xffff << 16 | TEST_SLOT, 5 },
+		{ -1U, -1ULL },
+	};
+	unsigned long *all = choose(NR_PAGES, 0, 1);
+	uint32_t nr, seen = 0;
+	int i;
+
+	create_vm(false, true);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
+	write_pages(TEST_MEM, all);
+	for (i = 0; i < RING_ENTRIES; i++) {
+		ring[i].slot = forged[i % ARRAY_SIZE(forged)].slot;
+		ring[i].offset = forged[i % ARRAY_SIZE(forged)].offset;
+		smp_store_release(&ring[i].flags, KVM_DIRTY_GFN_F_RESET);
+	}
+	nr = kvm_vm_reset_dirty_ring(vm);
+	ksft_print_msg("%u of %u forged entries reset\n", nr, RING_ENTRIES);
+
+	/* The ring is not full, and has what is written now: pages that were not written. */
+	set_slot(ALIAS_SLOT, LOG, ALIAS_MEM, NR_PAGES);
+	write_pages(ALIAS_MEM, all);
+	for (i = 0; i < NR_PAGES; i++)
+		seen += ring[(nr + i) % RING_ENTRIES].slot == ALIAS_SLOT;
+	kvm_vm_free(vm);
+	free(all);
+	return nr >= NR_PAGES && nr < RING_ENTRIES && seen == NR_PAGES;
+}
+
+static const struct {
+	const char *name;
+	bool (*fn)(void);
+} tests[] = {
+	{ "odd_get", test_odd_get },
+	{ "odd_clear", test_odd_clear },
+	{ "odd_ring", test_odd_ring },
+	{ "readonly", test_readonly },
+	{ "alias", test_alias },
+	{ "two_clear", test_two_clear },
+	{ "forged_ring", test_forged_ring },
+};
+
+int main(int argc, char *argv[])
+{
+	int i;
+
+	if (argc != 1) {
+		printf("usage: %s\n", argv[0]);
+		exit(KSFT_FAIL);
+	}
+
+	ksft_print_header();
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_READONLY_MEM));
+	TEST_REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
+		     kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL));
+	memory = mmap(NULL, NR_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	TEST_ASSERT(memory != MAP_FAILED, "Out of memory");
+
+	ksft_set_plan(ARRAY_SIZE(tests));
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		ksft_test_result(tests[i].fn(), "%s\n", tests[i].name);
+	ksft_finished();
+}
