@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hold-vm [FILE | stats-fd]: keep a VM, that never runs, until killed; or, of a VM whose
- * fd has been closed, a FILE of its directory in debugfs, or a stats fd.
+ * hold-vm: keep a VM, that never runs, until killed.
+ * hold-vm FILE | stats-fd | vcpu-stats-fd: close the VM's own fd, and keep a FILE of the VM's
+ * directory in debugfs, or the stats fd of the VM or of a vCPU.
  *
  * The first and the last VM switch a static key in the scheduler, that is, patch
  * code which all CPUs run, and QEMU's TCG does not always survive that.  With
@@ -17,7 +18,7 @@
 
 int main(int argc, char *argv[])
 {
-	int kvm = open("/dev/kvm", O_RDWR), vm, file;
+	int kvm = open("/dev/kvm", O_RDWR), vm, vcpu, file;
 	char path[256];
 
 	if (kvm < 0 || (vm = ioctl(kvm, KVM_CREATE_VM, 0)) < 0) {
@@ -26,8 +27,15 @@ int main(int argc, char *argv[])
 	}
 	if (argc > 1) {
 		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm, argv[1]);
-		file = strcmp(argv[1], "stats-fd") ? open(path, O_RDONLY) :
-						     ioctl(vm, KVM_GET_STATS_FD, NULL);
+		if (!strcmp(argv[1], "stats-fd")) {
+			file = ioctl(vm, KVM_GET_STATS_FD, NULL);
+		} else if (!strcmp(argv[1], "vcpu-stats-fd")) {
+			vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+			file = ioctl(vcpu, KVM_GET_STATS_FD, NULL);
+			close(vcpu);
+		} else {
+			file = open(path, O_RDONLY);
+		}
 		if (file < 0) {
 			perror(argv[1]);
 			return 1;

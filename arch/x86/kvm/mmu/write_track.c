@@ -20,7 +20,8 @@
  * A bucket for so many pages of the memslot, within limits.  If all pages of a memslot of
  * 8 GiB are tracked, a chain has 16 blocks on average.  In larger memslots, fewer pages are
  * tracked: KVM has a shadow page for each page that it tracks itself, and finds these in
- * 4096 buckets for the whole VM.
+ * 4096 buckets for the whole VM.  As there, a guest that chooses its page tables with care
+ * can make chains long, which slows its own faults.
  */
 #define PAGES_PER_BUCKET	1024
 #define MAX_BUCKETS		2048
@@ -197,13 +198,13 @@ unsigned int write_counts_test(const struct write_counts *counts, unsigned long 
  * @counts: of the memslot, which the caller keeps from being freed
  *
  * Context: any.
- * Return: bytes, as the allocator rounds them up.
+ * Return: bytes.
  */
 unsigned long write_counts_bytes(const struct write_counts *counts)
 {
 	return kmalloc_size_roundup(sizeof(*counts)) +
 	       kmalloc_size_roundup(sizeof(*counts->buckets) << counts->bits) +
-	       READ_ONCE(counts->nr_blocks) * kmem_cache_size(mmu_page_header_cache);
+	       READ_ONCE(counts->nr_blocks) * WRITE_BLOCK_BYTES;
 }
 
 static struct write_counts *counts_of(const struct kvm_memory_slot *slot)
@@ -235,7 +236,8 @@ int write_track_alloc_memslot(struct kvm *kvm, struct kvm_memory_slot *slot)
  * write_track_free_memslot - a memslot goes away
  * @slot: the memslot, which no reader finds any more
  *
- * Context: kvm->srcu has had a grace period since KVM unpublished the memslot.
+ * Context: kvm->srcu has had a grace period since KVM unpublished the memslot, or the VM has
+ * no vCPUs any more.
  */
 void write_track_free_memslot(struct kvm_memory_slot *slot)
 {

@@ -15,6 +15,7 @@
 #define __KVM_X86_MMU_WRITE_TRACK_H
 
 #include <linux/kvm_host.h>
+#include <linux/minmax.h>
 
 #define WRITE_BLOCK_PAGES	64
 
@@ -27,6 +28,9 @@ struct write_block {
 	u16 counts[WRITE_BLOCK_PAGES];
 	struct rcu_head rcu;
 };
+
+/* The size of an object of mmu_page_header_cache; wants mmu_internal.h. */
+#define WRITE_BLOCK_BYTES	max(sizeof(struct kvm_mmu_page), sizeof(struct write_block))
 
 struct write_counts {
 	struct hlist_head *buckets;

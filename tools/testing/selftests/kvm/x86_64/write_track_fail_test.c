@@ -203,7 +203,7 @@ static bool test_site(const struct site *site)
 			ok = false;
 		}
 
-		/* A VM that tracks already has memslots with all that they need, or without. */
+		/* Where the VM tracks writes already, nothing is left of a failed call. */
 		if (r && site->registered)
 			ok &= track_bytes(vm) == bytes;
 		if (r && !site->nested)
