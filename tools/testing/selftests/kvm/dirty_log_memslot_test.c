@@ -363,6 +363,7 @@ static bool test_forged_ring(void)
 	for (i = 0; i < RING_ENTRIES; i++) {
 		ring[i].slot = forged[i % ARRAY_SIZE(forged)].slot;
 		ring[i].offset = forged[i % ARRAY_SIZE(forged)].offset;
+		/* Pairs with KVM's acquire: it reads the entry after the flag. */
 		smp_store_release(&ring[i].flags, KVM_DIRTY_GFN_F_RESET);
 	}
 	nr = kvm_vm_reset_dirty_ring(vm);
