@@ -7,12 +7,15 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
+#include <linux/debugfs.h>
 #include <linux/find.h>
 #include <linux/lockdep.h>
 #include <linux/minmax.h>
 #include <linux/percpu.h>
 #include <linux/rculist.h>
 #include <linux/rcupdate.h>
+#include <linux/seq_file.h>
+#include <linux/srcu.h>
 
 #include "age.h"
 #include "mmu.h"
@@ -23,7 +26,9 @@
 #include "tdp_iter.h"
 
 /* Aging runs without mmu_lock.  The generic walk must not take it either. */
-static_assert(IS_ENABLED(CONFIG_KVM_AGE_WITHOUT_LOCK));
+static_assert(IS_ENABLED(CONFIG_KVM_MMU_LOCKLESS_AGING));
+
+DEFINE_PER_CPU(struct kvm_age_stats, kvm_age_stats);
 
 /* What to do with the young SPTEs of a range. */
 struct age_op {
@@ -31,6 +36,8 @@ struct age_op {
 	bool test_only;
 	/* If not NULL: which pages to make old, and where to say which are young. */
 	const struct kvm_age_bitmap *bitmap;
+	/* The bit of the first gfn of the range.  The bits go down while the gfns go up. */
+	unsigned long first;
 };
 
 /*
@@ -40,57 +47,63 @@ struct age_op {
 static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
 					    const struct age_op *op, gfn_t start, gfn_t end)
 {
-	const struct kvm_age_bitmap *bitmap = op->bitmap;
 	unsigned long first, last;
 
-	if (!bitmap)
+	if (!op->bitmap)
 		return !op->test_only;
 
-	/* The bits go down while the gfns go up. */
-	first = bitmap->first - (end - 1 - range->start);
-	last = bitmap->first - (start - range->start);
+	first = op->first - (end - 1 - range->start);
+	last = op->first - (start - range->start);
 
-	bitmap_set(bitmap->young, first, last - first + 1);
-	return find_next_bit(bitmap->clear, last + 1, first) <= last;
+	bitmap_set(op->bitmap->young, first, last - first + 1);
+	return find_next_bit(op->bitmap->clear, last + 1, first) <= last;
 }
 
 #ifdef CONFIG_X86_64
-/* Age or test one SPTE of the TDP MMU, which may map gfns outside of the range, too. */
-static __always_inline bool tdp_age_spte(u64 *sptep, u64 spte, int level, gfn_t gfn,
+/* Make an SPTE of the TDP MMU old, if it still is what it was. */
+static __always_inline void tdp_age_leaf(u64 *sptep, u64 spte, u64 old, gfn_t gfn, int level,
 					 const struct kvm_gfn_range *range,
-					 const struct age_op *op,
 					 struct kvm_age_stats *stats)
+{
+	if (__age_leaf(sptep, spte, old, stats) && trace_kvm_tdp_mmu_spte_changed_enabled())
+		trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, gfn, level, spte, old);
+}
+
+/*
+ * Age or test a huge SPTE, of the gfn @gfn of the range and maybe of others, in the range or
+ * not.
+ */
+static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t gfn,
+					 const struct kvm_gfn_range *range,
+					 const struct age_op *op, struct kvm_age_stats *stats)
 {
 	gfn_t base = gfn_round_for_level(gfn, level);
 	gfn_t end = min(base + KVM_PAGES_PER_HPAGE(level), range->end);
 
 	/* Frozen and MMIO SPTEs are not shadow-present. */
 	if (!is_shadow_present_pte(spte))
-		return false;
+		return;
 
 	stats->scanned++;
 	if (!is_accessed_spte(spte))
-		return false;
+		return;
 
 	stats->young++;
-	if (age_found_young(range, op, gfn, end) && age_leaf(sptep, spte, stats) &&
-	    trace_kvm_tdp_mmu_spte_changed_enabled())
-		trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, base, level, spte,
-					       age_spte(spte));
-	return true;
+	if (age_found_young(range, op, gfn, end))
+		tdp_age_leaf(sptep, spte, age_spte(spte), base, level, range, stats);
 }
 
 /*
- * Test the SPTEs from *@sptep, of @gfn, on, up to the end of the page table or to @end,
- * and age those in the bitmap.  Returns the gfn where it ended.
+ * Age or test the SPTEs from *@sptep, of @gfn, on, up to the end of the page table or to
+ * @end.  Returns the gfn where it ended.
  *
- * This does for each SPTE what tdp_age_spte() does, without the tracepoint.  The loop is
- * most of what it costs to age a page table of the host, so it goes over a word of the
- * bitmaps at a time, and has little in it.
+ * The loop is most of what it costs to age a page table of the host, so it goes over a word
+ * of the bitmaps at a time, and has little in it.  Without bitmaps, a word is what there
+ * would be.
  */
-static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
-			   const struct kvm_gfn_range *range,
-			   const struct kvm_age_bitmap *bitmap, struct kvm_age_stats *stats)
+static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
+					   const struct kvm_gfn_range *range,
+					   const struct age_op *op, struct kvm_age_stats *stats)
 {
 	gfn_t table_end = gfn_round_for_level(gfn, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
 	const u64 accessed = shadow_accessed_mask;
@@ -98,14 +111,16 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 	end = min(end, table_end);
 
 	while (gfn < end) {
-		/* The bits go down while the gfns go up. */
-		unsigned long bit = bitmap->first - (gfn - range->start);
-		gfn_t n = min(end - gfn, (gfn_t)bit % BITS_PER_LONG + 1);
-		unsigned long clear = bitmap->clear[BIT_WORD(bit)];
-		unsigned long mask = BIT_MASK(bit), young = 0;
-		u64 *stop = sptep + n;
+		unsigned long bit = op->bitmap ? op->first - (gfn - range->start) : end - gfn - 1;
+		gfn_t next = gfn + min(end - gfn, (gfn_t)bit % BITS_PER_LONG + 1);
+		unsigned long mask = BIT_MASK(bit), clear, young = 0;
 
-		for (; sptep < stop; sptep++, mask >>= 1) {
+		if (op->bitmap)
+			clear = op->bitmap->clear[BIT_WORD(bit)];
+		else
+			clear = op->test_only ? 0 : ~0UL;
+
+		for (; gfn < next; gfn++, sptep++, mask >>= 1) {
 			/*
 			 * The CPU, faults and zaps may write the SPTE meanwhile.
 			 * Read it once, so that the cmpxchg expects the value that
@@ -135,12 +150,12 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 
 			young |= mask;
 			if (clear & mask)
-				__age_leaf(sptep, spte, old, stats);
+				tdp_age_leaf(sptep, spte, old, gfn, PG_LEVEL_4K, range, stats);
 		}
 
-		bitmap->young[BIT_WORD(bit)] |= young;
+		if (op->bitmap)
+			op->bitmap->young[BIT_WORD(bit)] |= young;
 		stats->young += hweight_long(young);
-		gfn += n;
 	}
 
 	return end;
@@ -154,13 +169,12 @@ static gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
  * goes straight down to the last level, on to the end of that page table, and begins at the
  * root again for the next one.
  */
-static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_level,
+static __always_inline void tdp_age_root(struct kvm_mmu_page *root, int root_level,
 					 gfn_t end, const struct kvm_gfn_range *range,
 					 const struct age_op *op,
 					 struct kvm_age_stats *stats)
 {
 	gfn_t gfn = range->start;
-	bool young = false;
 
 	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "RCU does not keep the page tables");
 
@@ -190,28 +204,15 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
 			level--;
 		}
 
+		if (level == PG_LEVEL_4K) {
+			gfn = tdp_age_table(sptep, gfn, end, range, op, stats);
+			continue;
+		}
+
 		/* Its neighbours may be page tables. */
-		if (level > PG_LEVEL_4K) {
-			young |= tdp_age_spte(sptep, spte, level, gfn, range, op, stats);
-			gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
-			continue;
-		}
-
-		if (op->bitmap && !trace_kvm_tdp_mmu_spte_changed_enabled()) {
-			gfn = tdp_age_table(sptep, gfn, end, range, op->bitmap, stats);
-			continue;
-		}
-
-		for (;;) {
-			young |= tdp_age_spte(sptep, spte, PG_LEVEL_4K, gfn, range, op, stats);
-			gfn++;
-			if (gfn >= end || !SPTE_INDEX(gfn << PAGE_SHIFT, PG_LEVEL_4K))
-				break;
-			spte = READ_ONCE(*++sptep);
-		}
+		tdp_age_huge(sptep, spte, level, gfn, range, op, stats);
+		gfn = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
 	}
-
-	return young;
 }
 
 /*
@@ -221,17 +222,16 @@ static __always_inline bool tdp_age_root(struct kvm_mmu_page *root, int root_lev
  * pages of its dirty SPTEs dirty when it zaps the root, and a vCPU that still uses the root
  * loads a valid one, and faults its pages there, young.
  */
-static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
+static __always_inline void tdp_age_gfn_range(struct kvm *kvm,
 					      const struct kvm_gfn_range *range,
 					      const struct age_op *op,
 					      struct kvm_age_stats *stats)
 {
 	const int as_id = range->slot->as_id;
 	struct kvm_mmu_page *root;
-	bool young = false;
 
 	if (!tdp_mmu_enabled)
-		return false;
+		return;
 
 	rcu_read_lock();
 
@@ -249,18 +249,15 @@ static __always_inline bool tdp_age_gfn_range(struct kvm *kvm,
 
 		/* A root with fewer levels than the others maps fewer gfns. */
 		end = min_t(gfn_t, range->end, KVM_PAGES_PER_HPAGE(role.level + 1));
-		young |= tdp_age_root(root, role.level, end, range, op, stats);
+		tdp_age_root(root, role.level, end, range, op, stats);
 	}
 
 	rcu_read_unlock();
-
-	return young;
 }
 #else
-static bool tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range,
+static void tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range,
 			      const struct age_op *op, struct kvm_age_stats *stats)
 {
-	return false;
 }
 #endif
 
@@ -270,19 +267,18 @@ static bool tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range
  * their shadow pages nor uses the SPTEs for another gfn.  It may zap them, because
  * drop_spte() clears an SPTE before it removes it.
  */
-static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t start, gfn_t end,
+static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, gfn_t start, gfn_t end,
 				     const struct kvm_gfn_range *range,
 				     const struct age_op *op,
 				     struct kvm_age_stats *stats)
 {
 	/* Do not read the head again: if the list was empty, nobody has locked it. */
-	unsigned long list = kvm_rmap_lock(rmap_head);
+	struct rmap_list list = kvm_rmap_lock_readonly(rmap_head);
 	struct rmap_iterator iter;
-	bool young = false;
 	u64 *sptep;
 
-	if (!list)
-		return false;
+	if (!list.val)
+		return;
 
 	lockdep_assert(kvm_rmap_lock_held());
 
@@ -296,7 +292,6 @@ static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 		if (!is_accessed_spte(spte))
 			continue;
 
-		young = true;
 		stats->young++;
 		/* The other SPTEs of this rmap get the same answer. */
 		if (!age_found_young(range, op, start, end))
@@ -305,26 +300,23 @@ static __always_inline bool rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 		age_leaf(sptep, spte, stats);
 	}
 
-	kvm_rmap_unlock(rmap_head, list);
-
-	return young;
+	kvm_rmap_unlock_readonly(rmap_head, list);
 }
 
 /*
  * Age or test the rmaps of the range, on all levels: from the first to the last rmap that
  * has a gfn of the range.  A range of two gfns may have two rmaps of an upper level.
  */
-static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
+static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 					       const struct kvm_gfn_range *range,
 					       const struct age_op *op,
 					       struct kvm_age_stats *stats)
 {
 	const struct kvm_memory_slot *slot = range->slot;
-	bool young = false;
 	int level;
 
 	if (!kvm_memslots_have_rmaps(kvm))
-		return false;
+		return;
 
 	/*
 	 * With the TDP MMU, KVM shadows nested guests only, and none of them runs
@@ -333,14 +325,14 @@ static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 	 * before.  Pairs with the WRITE_ONCE() of account_shadowed().
 	 */
 	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
-		return false;
+		return;
 
 	/*
 	 * KVM allocates rmaps for the current memslots.  This one may be older:
 	 * replaced before that, and kept by kvm->srcu.
 	 */
 	if (!slot->arch.rmap[0])
-		return false;
+		return;
 
 	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		struct kvm_rmap_head *rmap_head = gfn_to_rmap(range->start, level, slot);
@@ -348,14 +340,11 @@ static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 
 		for (gfn = range->start; gfn < range->end; gfn = next, rmap_head++) {
 			next = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
-			young |= rmap_age(rmap_head, gfn, min(next, range->end), range, op,
-					  stats);
-			if (young && op->test_only)
-				return true;
+			rmap_age(rmap_head, gfn, min(next, range->end), range, op, stats);
+			if (stats->young && op->test_only)
+				return;
 		}
 	}
-
-	return young;
 }
 
 static __always_inline bool age_gfn_range(struct kvm *kvm,
@@ -363,14 +352,14 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
 					  const struct age_op op)
 {
 	struct kvm_age_stats stats = {};
-	bool young;
 
 	/* For range->slot. */
 	lockdep_assert(srcu_read_lock_held(&kvm->srcu));
+	lockdep_assert_not_held(&kvm->mmu_lock);
 
-	young = tdp_age_gfn_range(kvm, range, &op, &stats);
-	if (!young || !op.test_only)
-		young |= rmap_age_gfn_range(kvm, range, &op, &stats);
+	tdp_age_gfn_range(kvm, range, &op, &stats);
+	if (!stats.young || !op.test_only)
+		rmap_age_gfn_range(kvm, range, &op, &stats);
 
 	if (!stats.scanned)
 		return false;
@@ -386,7 +375,7 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
 
 	trace_kvm_mmu_age(range->slot->as_id, range->start, range->end, op.test_only, &stats);
 
-	return young;
+	return stats.young;
 }
 
 /**
@@ -421,21 +410,77 @@ bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 	return age_gfn_range(kvm, range, (struct age_op) { .test_only = true });
 }
 
+#if defined(KVM_AGE_BITMAP) || IS_ENABLED(CONFIG_KVM_MMU_KUNIT_TEST)
 /**
  * kvm_age_gfn_bitmap - test the SPTEs of a range of gfns, and make some of them old
  * @kvm: the VM
- * @range: gfns [start, end) of one memslot
- * @bitmap: the gfns to make old, and where to set the bits of those that are young
+ * @range: gfns [start, end) of one memslot, with arg.age_bitmap for the host virtual
+ *	   addresses that they have there
  *
  * A huge SPTE is young for all gfns of the range that it maps, and is made old if the
- * bit of any of them is set in @bitmap->clear.
+ * bit of any of them is set in the bitmap's @clear.
  *
  * Context: as kvm_age_gfn(), with the bound that this gives: for the 512 gfns of a
  * host's page table, 512 SPTEs for each root, and as many rmaps, plus one or two of
  * each upper level.
+ * Return: true if any SPTE was young.
  */
-void kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range,
-			const struct kvm_age_bitmap *bitmap)
+bool kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range)
 {
-	age_gfn_range(kvm, range, (struct age_op) { .bitmap = bitmap });
+	const struct kvm_age_bitmap *bitmap = range->arg.age_bitmap;
+	unsigned long hva = gfn_to_hva_memslot(range->slot, range->start);
+
+	return age_gfn_range(kvm, range, (struct age_op) {
+		.bitmap = bitmap,
+		.first = ((bitmap->end - hva) >> PAGE_SHIFT) - 1,
+	});
+}
+#endif
+
+/**
+ * kvm_age_stats_sum - what aging did, since the module was loaded, on all CPUs
+ *
+ * Context: any.  Who ages meanwhile is counted or not.
+ * Return: the sum.
+ */
+struct kvm_age_stats kvm_age_stats_sum(void)
+{
+	struct kvm_age_stats sum = {};
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct kvm_age_stats *stats = per_cpu_ptr(&kvm_age_stats, cpu);
+
+		sum.scanned += READ_ONCE(stats->scanned);
+		sum.young += READ_ONCE(stats->young);
+		sum.aged += READ_ONCE(stats->aged);
+		sum.lost += READ_ONCE(stats->lost);
+		sum.ranges += READ_ONCE(stats->ranges);
+	}
+
+	return sum;
+}
+
+static int kvm_age_stats_show(struct seq_file *m, void *unused)
+{
+	struct kvm_age_stats sum = kvm_age_stats_sum();
+
+	seq_printf(m, "scanned %lu\n", sum.scanned);
+	seq_printf(m, "young %lu\n", sum.young);
+	seq_printf(m, "aged %lu\n", sum.aged);
+	seq_printf(m, "lost %lu\n", sum.lost);
+	seq_printf(m, "ranges %lu\n", sum.ranges);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(kvm_age_stats);
+
+/**
+ * kvm_age_create_debugfs - create the file that shows what aging did
+ * @dir: KVM's debugfs directory; removing it removes the file
+ *
+ * Context: may sleep.  Errors are debugfs's own, and ignored as its rules say.
+ */
+void kvm_age_create_debugfs(struct dentry *dir)
+{
+	debugfs_create_file("age", 0444, dir, NULL, &kvm_age_stats_fops);
 }

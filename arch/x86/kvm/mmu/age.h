@@ -2,9 +2,9 @@
 #ifndef __KVM_X86_MMU_AGE_H
 #define __KVM_X86_MMU_AGE_H
 
-#include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
 
+#include "age_stats.h"
 #include "spte.h"
 
 #include <asm/cmpxchg.h>

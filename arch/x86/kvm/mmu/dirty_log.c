@@ -150,7 +150,7 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
 		last = gfn_to_rmap(range_end(range) - 1, level, range->slot);
 
 		for (; first <= last; first++) {
-			if (!kvm_rmap_get(first))
+			if (!kvm_rmap_get(first).val)
 				continue;
 			found = true;
 			if (clear)

@@ -163,10 +163,11 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 			     unsigned int access)
 {
 	struct kvm *kvm = vcpu->kvm;
-	enum fast_pf outcome, reason;
 	u64 *sptep, spte = 0, new_spte;
+	enum fast_pf outcome, reason;
+	struct fast_pf_shadow shadow;
 	struct kvm_mmu_page *sp;
-	int tries = 0, index;
+	int tries = 0;
 
 	/* The slow way shadows the guest's tables for an SPTE that is not present. */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
@@ -185,24 +186,24 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 			break;
 
 		sp = sptep_to_sp(sptep);
-		index = spte_index(sptep);
-
 		outcome = fast_pf_decide(fault, spte, sp->role.level,
 					 fast_pf_is_logged(fault, sp->role.level), &new_spte);
 		if (fast_pf_is_slow(outcome))
 			break;
 
+		shadow.gfn = kvm_mmu_page_get_gfn(sp, spte_index(sptep));
+		shadow.level = sp->role.level;
+		shadow.access = kvm_mmu_page_get_access(sp, spte_index(sptep));
+		shadow.obsolete = is_obsolete_sp(kvm, sp);
 		/*
 		 * A fault of the TDP MMU, with mmu_lock held for read, may set unsync
 		 * meanwhile.  That is fine: the guest has not yet written the page
 		 * table, which was write-protected until then.  Pairs with the
 		 * WRITE_ONCE() of kvm_unsync_page().
 		 */
-		reason = fast_pf_decide_indirect(fault, spte, sp->role.level,
-						 is_obsolete_sp(kvm, sp),
-						 READ_ONCE(sp->unsync),
-						 kvm_mmu_page_get_gfn(sp, index),
-						 kvm_mmu_page_get_access(sp, index), access);
+		shadow.unsync = READ_ONCE(sp->unsync);
+		shadow.maps_table = kvm_gfn_is_shadowed(kvm, fault->gfn);
+		reason = fast_pf_decide_indirect(fault, spte, &shadow, access);
 		if (reason != FAST_PF_FIXED)
 			outcome = reason;
 		if (outcome != FAST_PF_FIXED ||
@@ -231,6 +232,7 @@ static int fast_pf_stats_show(struct seq_file *m, void *unused)
 		[FAST_PF_HUGE] = "huge",
 		[FAST_PF_UNSYNC] = "unsync",
 		[FAST_PF_STALE] = "stale",
+		[FAST_PF_SHADOWED] = "shadowed",
 		[FAST_PF_LOST] = "lost",
 	};
 	enum fast_pf outcome;

@@ -30,6 +30,8 @@ enum fast_pf {
 	FAST_PF_UNSYNC,
 	/* The SPTE maps what the guest's page tables said before, or is about to go. */
 	FAST_PF_STALE,
+	/* A write to a page table that is shadowed, whose shadow page has to be unsync first. */
+	FAST_PF_SHADOWED,
 	/* The SPTE was changed by others again and again. */
 	FAST_PF_LOST,
 	NR_FAST_PF
@@ -135,16 +137,28 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
 	return FAST_PF_FIXED;
 }
 
+/* An SPTE of a shadowed page table, as KVM sees it with mmu_lock held. */
+struct fast_pf_shadow {
+	/* What it maps, rounded to its level. */
+	gfn_t gfn;
+	/* That of the shadow page that it is in. */
+	int level;
+	/* What the guest's page tables allowed when it was made, ACC_*. */
+	unsigned int access;
+	/* The shadow page is about to go. */
+	bool obsolete;
+	/* The guest may write the page table behind it without KVM's knowing. */
+	bool unsync;
+	/* The gfn of the fault is a page table that is shadowed, in whichever address space. */
+	bool maps_table;
+};
+
 /**
  * fast_pf_decide_indirect - whether what was decided holds for a shadowed page table
  * @fault: the fault; its gfn is what the guest's page tables were found to map
  * @spte: the SPTE, of which fast_pf_decide() has said that it can be fixed, or need not
- * @level: that of the shadow page that it is in
- * @obsolete: whether that page is about to go
- * @unsync: whether the guest may write the page table behind it without KVM's knowing
- * @gfn: what the SPTE maps, rounded to its level
- * @access: what the guest's page tables allowed when the SPTE was made, ACC_*
- * @gpte_access: and what they were found to allow
+ * @shadow: what else there is to know of it
+ * @gpte_access: what the guest's page tables were found to allow, ACC_*
  *
  * The guest's page tables were read without mmu_lock, so what they say may be old, and
  * what the SPTE says may be too, if it is in an unsync page.  Where both say the same,
@@ -153,20 +167,22 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
  * Pure, like fast_pf_decide().
  * Return: FAST_PF_FIXED if the SPTE may get what it lacks, or need not; else why not.
  */
-static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *fault,
-						   u64 spte, int level, bool obsolete,
-						   bool unsync, gfn_t gfn, unsigned int access,
+static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *fault, u64 spte,
+						   const struct fast_pf_shadow *shadow,
 						   unsigned int gpte_access)
 {
-	if (obsolete || gfn != gfn_round_for_level(fault->gfn, level) || access != gpte_access)
+	if (shadow->obsolete || shadow->access != gpte_access ||
+	    shadow->gfn != gfn_round_for_level(fault->gfn, shadow->level))
 		return FAST_PF_STALE;
-	if (unsync)
+	if (shadow->unsync)
 		return FAST_PF_UNSYNC;
-	if (!(access & ACC_WRITE_MASK))
+	if (!(shadow->access & ACC_WRITE_MASK))
 		return FAST_PF_READ_ONLY;
 	/* Not W alone is missing.  With EPT, it is R, which aging has taken. */
 	if (fault->user && (spte & shadow_user_mask) != shadow_user_mask)
 		return FAST_PF_READ_ONLY;
+	if (shadow->maps_table)
+		return FAST_PF_SHADOWED;
 
 	return FAST_PF_FIXED;
 }
@@ -179,6 +195,7 @@ u64 *kvm_shadow_last_sptep_lockless(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *spte)
 gfn_t kvm_mmu_page_get_gfn(struct kvm_mmu_page *sp, int index);
 u32 kvm_mmu_page_get_access(struct kvm_mmu_page *sp, int index);
 bool is_obsolete_sp(struct kvm *kvm, struct kvm_mmu_page *sp);
+bool kvm_gfn_is_shadowed(struct kvm *kvm, gfn_t gfn);
 
 int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,

@@ -41,53 +41,41 @@ bool kvm_rmap_lock_held(void)
 }
 #endif
 
-/**
- * kvm_rmap_lock - keep the list of an rmap, or of parent SPTEs, as it is
- * @rmap_head: the head of the list
- *
- * An empty list is not locked, and a writer adds the first SPTE without the bit.  So walk
- * the list that was returned.  A second read of @rmap_head->val may return a list that
- * nobody has locked.
- *
- * KVM does not free the shadow pages of the SPTEs in the list while it is locked, because it
- * removes an SPTE from the list before it frees the SPTE's page.  It may have zapped an SPTE
- * that is still in the list.
- *
- * Context: any in which aging runs, mmu_lock held or not, never with another rmap
- * locked.  Disables preemption if it returns a list.
- * Return: the list, to be walked with rmap_list_first() and handed to
- * kvm_rmap_unlock(); 0 if it is empty, in which case nothing is locked.
+/*
+ * Set the lock bit.  An empty list is not locked, and a writer adds the first SPTE without
+ * the bit.  Disables preemption if it returns a list that is not empty.
  */
-unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
+static struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 {
-	unsigned long list = READ_ONCE(rmap_head->val);
+	struct rmap_list list = { READ_ONCE(rmap_head->val) };
 
-	if (!list)
-		return 0;
+	if (!list.val)
+		return list;
 
 	preempt_disable();
 	lock_map_acquire(&kvm_rmap_lock_map);
-	if (list & KVM_RMAP_LOCKED)
+	if (list.val & KVM_RMAP_LOCKED)
 		lock_contended(&kvm_rmap_lock_map, _RET_IP_);
 
 	for (;;) {
-		if (list & KVM_RMAP_LOCKED) {
+		if (list.val & KVM_RMAP_LOCKED) {
 			cpu_relax();
-			list = READ_ONCE(rmap_head->val);
+			list.val = READ_ONCE(rmap_head->val);
 			continue;
 		}
 
-		if (!list)
+		if (!list.val)
 			break;
 
 		/*
-		 * The acquire pairs with the release in kvm_rmap_unlock(), for
+		 * The acquire pairs with the release in __kvm_rmap_unlock(), for
 		 * the descriptors, and with the release in pte_list_add() that
 		 * added the first SPTE to an empty list: the walk sees that
 		 * SPTE as it was then, or newer.  If the cmpxchg fails, @list
 		 * becomes what is in the head now.
 		 */
-		if (try_cmpxchg_acquire(&rmap_head->val, &list, list | KVM_RMAP_LOCKED)) {
+		if (try_cmpxchg_acquire(&rmap_head->val, &list.val,
+					list.val | KVM_RMAP_LOCKED)) {
 			lock_acquired(&kvm_rmap_lock_map, _RET_IP_);
 			return list;
 		}
@@ -95,35 +83,71 @@ unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 
 	lock_map_release(&kvm_rmap_lock_map);
 	preempt_enable();
-	return 0;
+	return list;
 }
 
-/**
- * kvm_rmap_unlock - let go of a list that kvm_rmap_lock() returned
- * @rmap_head: the head of the list
- * @list: what kvm_rmap_lock() returned, or with mmu_lock held for write, what
- *	  the list is from now on
- */
-void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list)
+static void __kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, struct rmap_list list)
 {
 	KVM_MMU_WARN_ON(!(READ_ONCE(rmap_head->val) & KVM_RMAP_LOCKED));
 
 	/*
-	 * Pairs with the acquire in kvm_rmap_lock().  The next holder sees what this
+	 * Pairs with the acquire in __kvm_rmap_lock().  The next holder sees what this
 	 * one did to the list, and frees no descriptor or shadow page that this one is
 	 * still reading.
 	 */
-	smp_store_release(&rmap_head->val, list);
+	smp_store_release(&rmap_head->val, list.val);
 	lock_map_release(&kvm_rmap_lock_map);
 	preempt_enable();
 }
 
-/* With mmu_lock held for write: lock a list that is known not to be empty. */
-static void kvm_rmap_lock_list(struct kvm_rmap_head *rmap_head, unsigned long list)
+/**
+ * kvm_rmap_lock_readonly - keep the list of an rmap as it is
+ * @rmap_head: the head of the list
+ *
+ * Walk the list that was returned.  A second read of @rmap_head->val may return a list that
+ * nobody has locked, because an empty list is not locked.
+ *
+ * KVM does not free the shadow pages of the SPTEs in the list while it is locked, because it
+ * removes an SPTE from the list before it frees the SPTE's page.  It may have zapped an SPTE
+ * that is still in the list.
+ *
+ * Context: any in which aging runs, mmu_lock held or not, never with another rmap
+ * locked.  Disables preemption if it returns a list that is not empty.
+ * Return: the list, to be walked with rmap_list_first() and handed to
+ * kvm_rmap_unlock_readonly(); if it is empty, nothing is locked.
+ */
+struct rmap_list kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head)
 {
-	unsigned long locked = kvm_rmap_lock(rmap_head);
+	return __kvm_rmap_lock(rmap_head);
+}
 
-	KVM_MMU_WARN_ON(locked != list);
+/**
+ * kvm_rmap_unlock_readonly - let go of a list that kvm_rmap_lock_readonly() returned
+ * @rmap_head: the head of the list
+ * @list: what was returned, not empty
+ */
+void kvm_rmap_unlock_readonly(struct kvm_rmap_head *rmap_head, struct rmap_list list)
+{
+	/* Who holds the bit for reading puts back what was there. */
+	KVM_MMU_WARN_ON(kvm_rmap_get(rmap_head).val != list.val);
+	__kvm_rmap_unlock(rmap_head, list);
+}
+
+/* Lock a list to change it. */
+static struct rmap_list kvm_rmap_lock(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	return __kvm_rmap_lock(rmap_head);
+}
+
+/* Unlock a list that is @list from now on. */
+static void kvm_rmap_unlock(struct kvm *kvm, struct kvm_rmap_head *rmap_head,
+			    struct rmap_list list)
+{
+	lockdep_assert_held_write(&kvm->mmu_lock);
+
+	__kvm_rmap_unlock(rmap_head, list);
 }
 
 /**
@@ -140,15 +164,15 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head)
 {
 	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
-	unsigned long list = kvm_rmap_get(rmap_head);
+	struct rmap_list list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
 	struct pte_list_desc *new = NULL;
 	int count;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	if (!list) {
-		/* Nobody locks an empty list.  Pairs with the acquire in kvm_rmap_lock(). */
+	if (!list.val) {
+		/* Nobody locks an empty list.  Pairs with the acquire in __kvm_rmap_lock(). */
 		smp_store_release(&rmap_head->val, (unsigned long)spte);
 		return 0;
 	}
@@ -160,11 +184,11 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 	if (!desc || desc->spte_count == PTE_LIST_EXT)
 		new = kvm_mmu_memory_cache_alloc(cache);
 
-	kvm_rmap_lock_list(rmap_head, list);
+	kvm_rmap_lock(kvm, rmap_head);
 
 	if (!desc) {
 		count = 1;
-		new->sptes[0] = (u64 *)list;
+		new->sptes[0] = (u64 *)list.val;
 		new->spte_count = 1;
 		new->tail_count = 0;
 	} else {
@@ -178,11 +202,11 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 
 	if (new) {
 		desc = new;
-		list = (unsigned long)desc | KVM_RMAP_MANY;
+		list.val = (unsigned long)desc | KVM_RMAP_MANY;
 	}
 	desc->sptes[desc->spte_count++] = spte;
 
-	kvm_rmap_unlock(rmap_head, list);
+	kvm_rmap_unlock(kvm, rmap_head, list);
 	return count;
 }
 
@@ -190,9 +214,9 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
  * Take the SPTE at @pos of @desc out of @list, which is locked.  Returns what the
  * list is then, and in @empty a descriptor to be freed, if any.
  */
-static unsigned long pte_list_desc_remove_entry(unsigned long list,
-						struct pte_list_desc *desc, int pos,
-						struct pte_list_desc **empty)
+static struct rmap_list pte_list_desc_remove_entry(struct rmap_list list,
+						   struct pte_list_desc *desc, int pos,
+						   struct pte_list_desc **empty)
 {
 	struct pte_list_desc *head_desc = rmap_list_desc(list);
 	int last = head_desc->spte_count - 1;
@@ -213,14 +237,15 @@ static unsigned long pte_list_desc_remove_entry(unsigned long list,
 	 * list is empty, else the next descriptor is the new head.
 	 */
 	*empty = head_desc;
-	if (!head_desc->more)
-		return 0;
+	list.val = 0;
+	if (head_desc->more)
+		list.val = (unsigned long)head_desc->more | KVM_RMAP_MANY;
 
-	return (unsigned long)head_desc->more | KVM_RMAP_MANY;
+	return list;
 }
 
 /* Where in the descriptors of @list is @spte?  False if it is nowhere. */
-static bool pte_list_find(unsigned long list, u64 *spte, struct pte_list_desc **desc,
+static bool pte_list_find(struct rmap_list list, u64 *spte, struct pte_list_desc **desc,
 			  int *pos)
 {
 	for (*desc = rmap_list_desc(list); *desc; *desc = (*desc)->more) {
@@ -247,13 +272,13 @@ static bool pte_list_find(unsigned long list, u64 *spte, struct pte_list_desc **
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head)
 {
 	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
-	unsigned long list = kvm_rmap_get(rmap_head);
+	struct rmap_list list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = NULL, *empty = NULL;
 	int pos;
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
-	if (KVM_BUG_ON_DATA_CORRUPTION((u64 *)list != spte &&
+	if (KVM_BUG_ON_DATA_CORRUPTION((u64 *)list.val != spte &&
 				       !pte_list_find(list, spte, &desc, &pos), kvm))
 		return;
 
@@ -261,12 +286,12 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
 	if (KVM_BUG_ON_DATA_CORRUPTION(desc && !rmap_list_desc(list)->spte_count, kvm))
 		return;
 
-	kvm_rmap_lock_list(rmap_head, list);
+	kvm_rmap_lock(kvm, rmap_head);
 	if (desc)
 		list = pte_list_desc_remove_entry(list, desc, pos, &empty);
 	else
-		list = 0;
-	kvm_rmap_unlock(rmap_head, list);
+		list.val = 0;
+	kvm_rmap_unlock(kvm, rmap_head, list);
 
 	if (empty)
 		kmem_cache_free(pte_list_desc_cache, empty);
@@ -281,24 +306,21 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
  * Return: the list that was there, which only the caller knows now, to be walked with
  * rmap_list_first() and handed to pte_list_free().
  */
-unsigned long pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
+struct rmap_list pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
 {
-	unsigned long list;
+	struct rmap_list list = kvm_rmap_lock(kvm, rmap_head);
 
-	lockdep_assert_held_write(&kvm->mmu_lock);
-
-	list = kvm_rmap_lock(rmap_head);
-	if (list)
-		kvm_rmap_unlock(rmap_head, 0);
+	if (list.val)
+		kvm_rmap_unlock(kvm, rmap_head, (struct rmap_list) {});
 
 	return list;
 }
 
 /**
  * pte_list_free - free what a detached list consists of
- * @list: what pte_list_detach() returned, 0 included
+ * @list: what pte_list_detach() returned, empty or not
  */
-void pte_list_free(unsigned long list)
+void pte_list_free(struct rmap_list list)
 {
 	struct pte_list_desc *desc, *next;
 
@@ -318,13 +340,13 @@ void pte_list_free(unsigned long list)
  */
 unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
 {
-	unsigned long list = kvm_rmap_get(rmap_head);
+	struct rmap_list list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
 
 	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	if (!desc)
-		return list ? 1 : 0;
+		return list.val ? 1 : 0;
 
 	return desc->tail_count + desc->spte_count;
 }

@@ -48,33 +48,38 @@ struct pte_list_desc {
 
 /*
  * Set while a task walks the list without mmu_lock, or changes it.  Never set in the head
- * of an empty list, see kvm_rmap_lock().
+ * of an empty list, see __kvm_rmap_lock().
  */
 #define KVM_RMAP_LOCKED	BIT(1)
 
 static_assert(__alignof__(struct pte_list_desc) > (KVM_RMAP_MANY | KVM_RMAP_LOCKED));
 
 /*
- * A list is the value of a head at one moment, and is passed around: only the value that
- * kvm_rmap_lock() returned is known to be locked, and a second read of the head may return
- * another list.  0 is the empty list.
+ * The value of a head at one moment, without the lock bit; 0 is the empty list.  It has a
+ * type of its own because it is what is walked, and not the head: only the list that
+ * kvm_rmap_lock_readonly() returned is known to be locked, and a second read of the head
+ * may return another one.
  */
-static inline struct pte_list_desc *rmap_list_desc(unsigned long list)
+struct rmap_list {
+	unsigned long val;
+};
+
+static inline struct pte_list_desc *rmap_list_desc(struct rmap_list list)
 {
-	if (!(list & KVM_RMAP_MANY))
+	if (!(list.val & KVM_RMAP_MANY))
 		return NULL;
 
-	return (struct pte_list_desc *)(list & ~KVM_RMAP_MANY);
+	return (struct pte_list_desc *)(list.val & ~KVM_RMAP_MANY);
 }
 
 /*
  * The list, for a caller that holds mmu_lock, for write or for read.  Nobody changes the list
  * meanwhile.  Aging may lock and unlock it, so the bit does not count.  Pairs with the
- * stores of kvm_rmap_lock() and kvm_rmap_unlock().
+ * stores of kvm_rmap_lock_readonly() and kvm_rmap_unlock_readonly().
  */
-static inline unsigned long kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
+static inline struct rmap_list kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
 {
-	return READ_ONCE(rmap_head->val) & ~KVM_RMAP_LOCKED;
+	return (struct rmap_list) { READ_ONCE(rmap_head->val) & ~KVM_RMAP_LOCKED };
 }
 
 static inline struct kvm_rmap_head *gfn_to_rmap(gfn_t gfn, int level,
@@ -93,12 +98,12 @@ struct rmap_iterator {
 };
 
 /* The first SPTE of @list, or NULL if it is empty.  @iter is for rmap_list_next(). */
-static inline u64 *rmap_list_first(unsigned long list, struct rmap_iterator *iter)
+static inline u64 *rmap_list_first(struct rmap_list list, struct rmap_iterator *iter)
 {
 	iter->desc = rmap_list_desc(list);
 	iter->pos = 0;
 
-	return iter->desc ? iter->desc->sptes[0] : (u64 *)list;
+	return iter->desc ? iter->desc->sptes[0] : (u64 *)list.val;
 }
 
 /* The SPTE after the one that was returned last, or NULL. */
@@ -120,8 +125,8 @@ static inline u64 *rmap_list_next(struct rmap_iterator *iter)
 
 extern struct kmem_cache *pte_list_desc_cache;
 
-unsigned long kvm_rmap_lock(struct kvm_rmap_head *rmap_head);
-void kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, unsigned long list);
+struct rmap_list kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head);
+void kvm_rmap_unlock_readonly(struct kvm_rmap_head *rmap_head, struct rmap_list list);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
 bool kvm_rmap_lock_held(void);
 #else
@@ -134,8 +139,8 @@ static inline bool kvm_rmap_lock_held(void)
 int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head);
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head);
-unsigned long pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
-void pte_list_free(unsigned long list);
+struct rmap_list pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
+void pte_list_free(struct rmap_list list);
 unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
 
 #endif

@@ -221,10 +221,16 @@ static void fast_pf_indirect(struct kunit *test)
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_1G; level++) {
 		const gfn_t base = gfn & ~((1ull << 9 * (level - PG_LEVEL_4K)) - 1);
 
-		for (bits = 0; bits < 1u << 11; bits++) {
-			const bool obsolete = bits & 1, unsync = bits & 2, moved = bits & 4;
-			const bool user = bits & 8, has_user = bits & 16;
-			const unsigned int access = bits >> 5 & ACC_ALL;
+		for (bits = 0; bits < 1u << 12; bits++) {
+			const bool moved = bits & 4, user = bits & 8, has_user = bits & 16;
+			const struct fast_pf_shadow shadow = {
+				.gfn = base + moved,
+				.level = level,
+				.access = bits >> 5 & ACC_ALL,
+				.obsolete = bits & 1,
+				.unsync = bits & 2,
+				.maps_table = bits & BIT(11),
+			};
 			const unsigned int gpte_access = bits >> 8 & ACC_ALL;
 			const unsigned int flags = FAULT_PRESENT | (user ? FAULT_USER : 0);
 			struct kvm_page_fault fault = fault_of(ACCESS_WRITE, flags, gfn);
@@ -233,20 +239,20 @@ static void fast_pf_indirect(struct kunit *test)
 				bool fits;
 				enum fast_pf want;
 			} rows[] = {
-				{ obsolete, FAST_PF_STALE },
+				{ shadow.obsolete, FAST_PF_STALE },
 				{ moved, FAST_PF_STALE },
-				{ access != gpte_access, FAST_PF_STALE },
-				{ unsync, FAST_PF_UNSYNC },
-				{ !(access & ACC_WRITE_MASK), FAST_PF_READ_ONLY },
+				{ shadow.access != gpte_access, FAST_PF_STALE },
+				{ shadow.unsync, FAST_PF_UNSYNC },
+				{ !(shadow.access & ACC_WRITE_MASK), FAST_PF_READ_ONLY },
 				{ user && !has_user, FAST_PF_READ_ONLY },
+				{ shadow.maps_table, FAST_PF_SHADOWED },
 				{ true, FAST_PF_FIXED },
 			};
 			int i = 0;
 
 			while (!rows[i].fits)
 				i++;
-			outcome = fast_pf_decide_indirect(&fault, spte, level, obsolete, unsync,
-							  base + moved, access, gpte_access);
+			outcome = fast_pf_decide_indirect(&fault, spte, &shadow, gpte_access);
 			KUNIT_ASSERT_EQ_MSG(test, outcome, rows[i].want, "level %d, 0x%x", level,
 					    bits);
 		}

@@ -8,10 +8,10 @@
 #include <linux/atomic.h>
 #include <linux/errno.h>
 #include <linux/export.h>
-#include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
 
 #include "mmu.h"
+#include "mmu/age_stats.h"
 #include "mmu/mmu_internal.h"
 #include "mmu/rmap.h"
 #include "mmu/spte.h"
@@ -85,7 +85,6 @@ EXPORT_TO_SUITES(kvm_age_gfn);
 EXPORT_TO_SUITES(kvm_test_age_gfn);
 EXPORT_TO_SUITES(kvm_age_gfn_bitmap);
 EXPORT_TO_SUITES(kvm_age_hva_bitmap);
-EXPORT_TO_SUITES(kvm_test_age_hva_range);
 EXPORT_TO_SUITES(kvm_age_stats_sum);
 
 EXPORT_TO_SUITES(pte_list_desc_cache);
@@ -94,8 +93,8 @@ EXPORT_TO_SUITES(pte_list_remove);
 EXPORT_TO_SUITES(pte_list_detach);
 EXPORT_TO_SUITES(pte_list_free);
 EXPORT_TO_SUITES(pte_list_count);
-EXPORT_TO_SUITES(kvm_rmap_lock);
-EXPORT_TO_SUITES(kvm_rmap_unlock);
+EXPORT_TO_SUITES(kvm_rmap_lock_readonly);
+EXPORT_TO_SUITES(kvm_rmap_unlock_readonly);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
 EXPORT_TO_SUITES(kvm_rmap_lock_held);
 #endif

@@ -83,9 +83,9 @@ static void rmap_remove(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 *spt
 	write_unlock(&vm->kvm->mmu_lock);
 }
 
-static unsigned long rmap_detach(struct rmap_vm *vm, struct kvm_rmap_head *head)
+static struct rmap_list rmap_detach(struct rmap_vm *vm, struct kvm_rmap_head *head)
 {
-	unsigned long list;
+	struct rmap_list list;
 
 	write_lock(&vm->kvm->mmu_lock);
 	list = pte_list_detach(vm->kvm, head);
@@ -152,14 +152,14 @@ static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 wan
 {
 	struct kunit *test = vm->test;
 	struct rmap_iterator iter;
-	unsigned long list;
+	struct rmap_list list;
 	unsigned int count;
 	u64 found = 0;
 	u64 *sptep;
 
 	list = kvm_rmap_get(head);
-	KUNIT_ASSERT_EQ(test, READ_ONCE(head->val), list);
-	KUNIT_ASSERT_EQ(test, list == 0, want == 0);
+	KUNIT_ASSERT_EQ(test, READ_ONCE(head->val), list.val);
+	KUNIT_ASSERT_EQ(test, list.val == 0, want == 0);
 	write_lock(&vm->kvm->mmu_lock);
 	count = pte_list_count(vm->kvm, head);
 	write_unlock(&vm->kvm->mmu_lock);
@@ -215,18 +215,20 @@ static void rmap_detach_all(struct kunit *test)
 	struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE, PG_LEVEL_4K, vm->slot);
 	int n, i;
 
-	KUNIT_EXPECT_EQ(test, rmap_detach(vm, head), 0ul);
+	KUNIT_EXPECT_EQ(test, rmap_detach(vm, head).val, 0ul);
 
 	for (n = 1; n <= RMAP_MANY; n++) {
 		struct kvm_rmap_head detached;
+		struct rmap_list list;
 
 		for (i = 0; i < n; i++)
 			KUNIT_ASSERT_TRUE(test, rmap_add(vm, head, &vm->sptes[i]));
 
-		detached.val = rmap_detach(vm, head);
+		list = rmap_detach(vm, head);
 		rmap_compare(vm, head, 0);
+		detached.val = list.val;
 		rmap_compare(vm, &detached, GENMASK_ULL(n - 1, 0));
-		pte_list_free(detached.val);
+		pte_list_free(list);
 	}
 }
 
@@ -238,16 +240,17 @@ static void rmap_lock_and_unlock(struct kunit *test)
 	int n;
 
 	for (n = 0; n <= RMAP_MANY; n++) {
-		unsigned long before = head->val, locked, list;
+		unsigned long before = head->val, locked;
 		int count = preempt_count(), inside;
+		struct rmap_list list;
 
-		list = kvm_rmap_lock(head);
+		list = kvm_rmap_lock_readonly(head);
 		locked = READ_ONCE(head->val);
 		inside = preempt_count();
-		if (list)
-			kvm_rmap_unlock(head, list);
+		if (list.val)
+			kvm_rmap_unlock_readonly(head, list);
 
-		KUNIT_ASSERT_EQ(test, list, before);
+		KUNIT_ASSERT_EQ(test, list.val, before);
 		KUNIT_ASSERT_EQ(test, locked, n ? before | KVM_RMAP_LOCKED : 0);
 		KUNIT_ASSERT_EQ(test, head->val, before);
 		KUNIT_ASSERT_EQ(test, preempt_count(), count);
@@ -642,7 +645,8 @@ static void rmap_race_walk(struct rmap_race *race)
 {
 	struct rmap_vm *vm = race->vm;
 	struct rmap_iterator iter;
-	unsigned long list, n;
+	struct rmap_list list;
+	unsigned long n;
 	u64 *sptep;
 	int i;
 
@@ -650,8 +654,8 @@ static void rmap_race_walk(struct rmap_race *race)
 		struct kvm_rmap_head *head = gfn_to_rmap(RMAP_BASE + i, PG_LEVEL_4K,
 							 vm->slot);
 
-		list = kvm_rmap_lock(head);
-		if (!list)
+		list = kvm_rmap_lock_readonly(head);
+		if (!list.val)
 			continue;
 
 		for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
@@ -666,7 +670,7 @@ static void rmap_race_walk(struct rmap_race *race)
 				try_cmpxchg64(sptep, &spte,
 					      kvm_leaf_make_old(vm->set, spte));
 		}
-		kvm_rmap_unlock(head, list);
+		kvm_rmap_unlock_readonly(head, list);
 	}
 }
 

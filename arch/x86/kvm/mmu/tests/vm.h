@@ -6,7 +6,6 @@
 #include <kunit/test.h>
 
 #include <linux/bitmap.h>
-#include <linux/kvm_age.h>
 #include <linux/kvm_host.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
@@ -65,17 +64,18 @@ static inline void kvm_age_bitmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 	struct kvm_age_bitmap bitmap = {
 		.clear = clear,
 		.young = young,
-		.first = end - start - 1,
+		.end = gfn_to_hva_memslot(slot, start) + (end - start) * PAGE_SIZE,
 	};
 	struct kvm_gfn_range range = {
 		.slot = slot,
 		.start = start,
 		.end = end,
+		.arg.age_bitmap = &bitmap,
 	};
 	int idx;
 
 	idx = srcu_read_lock(&kvm->srcu);
-	kvm_age_gfn_bitmap(kvm, &range, &bitmap);
+	kvm_age_gfn_bitmap(kvm, &range);
 	srcu_read_unlock(&kvm->srcu, idx);
 }
 
