@@ -13,23 +13,15 @@
  * The old form of a young, shadow-present leaf SPTE.
  *
  * With A/D bits, Accessed is cleared.  Without, the SPTE is marked for access
- * tracking, which takes R, W and X away.  W is what says that the page is
- * dirty, so it is carried as SPTE_CARRIED_DIRTY_MASK until the SPTE is zapped,
- * or until it is overwritten by one that is writable or does not carry.
- * kvm_set_pfn_dirty() cannot be called instead: without mmu_lock, the page may
- * be gone by the time it is.
+ * tracking, which takes R, W and X away, but not MMU-writable, which says that
+ * the page is dirty.
  */
 static inline u64 age_spte(u64 spte)
 {
-	u64 carried = 0;
-
 	if (spte_ad_enabled(spte))
 		return spte & ~shadow_accessed_mask;
 
-	if (is_writable_pte(spte))
-		carried = SPTE_CARRIED_DIRTY_MASK;
-
-	return mark_spte_for_access_track(spte) | carried;
+	return mark_spte_for_access_track(spte);
 }
 
 /*

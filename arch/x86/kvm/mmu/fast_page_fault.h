@@ -98,7 +98,6 @@ static inline enum fast_pf fast_pf_prejudge(const struct kvm_page_fault *fault,
  * W for that or for dirty logging, as the MMU-writable bit says.  No other write can be
  * told from one that must not happen.  W of an access-tracked SPTE comes back with a
  * write only, which is logged, as the SPTE may have been write-protected meanwhile.
- * Its carried Dirty stays: it is true, and whoever zaps the SPTE looks for it.
  *
  * A huge page of a logged memslot is not made writable, as the log has a bit for each
  * small page and the fault is about one of them.

@@ -138,7 +138,7 @@ static void check_leaf(const struct kvm_mask_set *set, u64 spte, enum access acc
 	}
 
 	kvm_check(&properties->fixed, spte, new, wanted);
-	/* With A/D bits, the CPU sets Dirty; without, W says so, or what was carried. */
+	/* With A/D bits, the CPU sets Dirty; without, MMU-writable says so. */
 	kvm_check(&properties->dirty, spte, kvm_leaf_is_dirty(set, spte) &&
 		  !kvm_leaf_is_dirty(set, new), false);
 	/* Whoever write-protects or zaps it must not lose that. */

@@ -40,7 +40,6 @@
 #define EPT_AD_OFF		BIT_ULL(52)
 #define EPT_AD_WRPROT		BIT_ULL(53)
 #define EPT_SAVED_R		BIT_ULL(54)
-#define EPT_CARRIED_DIRTY	BIT_ULL(55)
 #define EPT_SAVED_X		BIT_ULL(56)
 #define EPT_HOST_WRITABLE	BIT_ULL(57)
 #define EPT_MMU_WRITABLE	BIT_ULL(58)
@@ -204,7 +203,7 @@ static inline bool kvm_leaf_is_dirty(const struct kvm_mask_set *set, u64 spte)
 	if (kvm_leaf_has_ad(set, spte))
 		return spte & kvm_leaf_dirty(set);
 
-	return spte & (LEAF_W | EPT_CARRIED_DIRTY);
+	return spte & EPT_MMU_WRITABLE;
 }
 
 static inline u64 kvm_leaf_make_old(const struct kvm_mask_set *set, u64 spte)
@@ -216,8 +215,6 @@ static inline u64 kvm_leaf_make_old(const struct kvm_mask_set *set, u64 spte)
 
 	if (spte & LEAF_R)
 		old |= EPT_SAVED_R;
-	if (spte & LEAF_W)
-		old |= EPT_CARRIED_DIRTY;
 	if (spte & LEAF_X)
 		old |= EPT_SAVED_X;
 	return old;
@@ -262,13 +259,10 @@ static inline bool kvm_leaf_is_valid(const struct kvm_mask_set *set, u64 spte)
 		return false;
 
 	if (kvm_leaf_has_ad(set, spte)) {
-		if (!set->ad || (spte & (saved | EPT_CARRIED_DIRTY)))
+		if (!set->ad || (spte & saved))
 			return false;
 	} else {
 		if (spte & (EPT_A | EPT_D | EPT_AD_WRPROT))
-			return false;
-		/* Carried since the SPTE was writable, so it could be. */
-		if ((spte & EPT_CARRIED_DIRTY) && !(spte & EPT_HOST_WRITABLE))
 			return false;
 		if ((spte & saved) && (spte & LEAF_RWX))
 			return false;
@@ -294,8 +288,8 @@ static inline bool kvm_next_leaf(const struct kvm_mask_set *set, u64 *spte)
 
 	if (set->ept) {
 		all |= EPT_IPAT | EPT_A | EPT_D | EPT_AD_OFF | EPT_AD_WRPROT |
-		       EPT_SAVED_R | EPT_SAVED_X | EPT_CARRIED_DIRTY |
-		       EPT_HOST_WRITABLE | EPT_MMU_WRITABLE;
+		       EPT_SAVED_R | EPT_SAVED_X | EPT_HOST_WRITABLE |
+		       EPT_MMU_WRITABLE;
 		fixed |= EPT_MT_WB | EPT_SUPPRESS_VE;
 	} else {
 		all |= NPT_A | NPT_D | NPT_HOST_WRITABLE | NPT_MMU_WRITABLE | NPT_NX;

@@ -26,7 +26,6 @@ static void spte_masks_are_disjoint(struct kunit *test)
 		{ "A/D type", SPTE_TDP_AD_MASK },
 		{ "saved R/X", SHADOW_ACC_TRACK_SAVED_BITS_MASK <<
 			       SHADOW_ACC_TRACK_SAVED_BITS_SHIFT },
-		{ "carried dirty", SPTE_CARRIED_DIRTY_MASK },
 		{ "Host-writable", shadow_host_writable_mask },
 		{ "MMU-writable", shadow_mmu_writable_mask },
 		{ "Accessed", set->ept ? EPT_A : NPT_A },
@@ -142,9 +141,8 @@ static void spte_restore(struct kunit *test)
 		old = age_spte(spte);
 		new = restore_acc_track_spte(old);
 
-		kvm_check(&exact, spte, new & ~EPT_CARRIED_DIRTY,
-			  (spte & ~(LEAF_RWX | EPT_SAVED_R | EPT_SAVED_X |
-				    EPT_CARRIED_DIRTY)) | spte_rx(spte));
+		kvm_check(&exact, spte, new,
+			  (spte & ~(LEAF_RWX | EPT_SAVED_R | EPT_SAVED_X)) | spte_rx(spte));
 		kvm_check(&writable, spte, new & LEAF_W, 0);
 		kvm_check(&dirty, spte, is_dirty_spte(new), is_dirty_spte(spte));
 		kvm_check(&saved, spte, new & (EPT_SAVED_R | EPT_SAVED_X), 0);
@@ -156,7 +154,7 @@ static void spte_restore(struct kunit *test)
 			continue;
 
 		new |= LEAF_W;
-		kvm_check(&written, spte, age_spte(new), old | EPT_CARRIED_DIRTY);
+		kvm_check(&written, spte, age_spte(new), old);
 		kvm_check(&written_dirty, spte, is_dirty_spte(age_spte(new)), true);
 	}
 
@@ -173,8 +171,8 @@ static void spte_restore(struct kunit *test)
 }
 
 /*
- * Whoever takes W marks the page dirty if W was set.  What was carried until
- * then is not his to report, and must not vanish.
+ * Without A/D bits, W says less than MMU-writable does, so the log has no page to mark dirty.
+ * Who takes MMU-writable has, even if aging has taken W before.
  */
 static void spte_write_protect(struct kunit *test)
 {
@@ -182,20 +180,21 @@ static void spte_write_protect(struct kunit *test)
 	struct kvm_property logged = { "write-protected for the dirty log" };
 	struct kvm_property shadowed = { "write-protected for shadow paging" };
 	struct kvm_property old = { "write-protected while old" };
-	struct kvm_property fault = { "write-protected, then read" };
+	struct kvm_property fault = { "old, then read" };
 	u64 spte = 0, new;
 
 	while (kvm_next_leaf(set, &spte)) {
-		if (kvm_leaf_has_ad(set, spte) || !(spte & EPT_CARRIED_DIRTY))
+		if (kvm_leaf_has_ad(set, spte) || !(spte & LEAF_W))
 			continue;
 
 		kvm_check(&logged, spte, is_dirty_spte(spte & ~LEAF_W), true);
 
 		new = spte & ~(LEAF_W | EPT_MMU_WRITABLE);
-		kvm_check(&shadowed, spte, is_dirty_spte(new), true);
+		kvm_check(&shadowed, spte, is_dirty_spte(spte) && !is_dirty_spte(new), true);
 
-		new = age_spte(spte) & ~(LEAF_W | EPT_MMU_WRITABLE);
-		kvm_check(&old, spte, is_dirty_spte(new), true);
+		new = age_spte(spte);
+		kvm_check(&old, spte, is_dirty_spte(new) &&
+			  !is_dirty_spte(new & ~EPT_MMU_WRITABLE), true);
 
 		new = restore_acc_track_spte(new);
 		kvm_check(&fault, spte, is_dirty_spte(new) && !(new & LEAF_W), true);
@@ -330,7 +329,7 @@ static void spte_frozen(struct kunit *test)
 
 /*
  * The generation of an MMIO SPTE is in bits that mean Accessed, Dirty, page size,
- * or carried dirty in a present one.
+ * saved R or X, or MMU-writable in a present one.
  */
 static void spte_mmio(struct kunit *test)
 {
@@ -372,7 +371,7 @@ static void spte_mmio(struct kunit *test)
 	kvm_expect(test, &generation);
 }
 
-/* A leaf of 4 KiB that only inherits what the huge one carries and saves. */
+/* A leaf of 4 KiB that only inherits what the huge one says and saves. */
 static void spte_split(struct kunit *test)
 {
 	const struct kvm_mask_set *set = test->param_value;
