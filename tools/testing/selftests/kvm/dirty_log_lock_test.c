@@ -10,13 +10,13 @@
 #include <string.h>
 #include <time.h>
 
-#include <asm/barrier.h>
 #include <linux/bitmap.h>
 
 #include "aging_util.h"
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "ring_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -56,16 +56,13 @@ static void guest_code(uint64_t unused)
 
 static void l1_code(uint64_t unused)
 {
-	l2_init(&l2, &l2_map, guest_code, 0);
-	l2_run(&l2);
-	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);
+	l2_run_for_good(&l2, &l2_map, guest_code, 0);
 }
 
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static unsigned long *taken;
-static struct kvm_dirty_gfn *ring;
-static uint32_t ring_entries, ring_next;
+static struct dirty_ring ring;
 
 /* A moment, and what has happened until then. */
 struct mark {
@@ -123,9 +120,9 @@ static void write_all(struct cost *cost)
 
 static void clear_all(struct cost *cost)
 {
-	struct kvm_dirty_gfn *entry;
-	uint64_t page, nr = 0;
+	uint64_t page, offset, nr = 0;
 	struct mark mark;
+	uint32_t slot;
 
 	bitmap_zero(taken, nr_pages);
 
@@ -142,15 +139,9 @@ static void clear_all(struct cost *cost)
 		add_since(cost, &mark);
 		break;
 	default:
-		for (;; ring_next++) {
-			entry = &ring[ring_next % ring_entries];
-			/* What the kernel wrote before it set the flag. */
-			if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
-				break;
-			if (entry->slot == TEST_SLOT && entry->offset < nr_pages)
-				set_bit(entry->offset, taken);
-			/* What was read of it is not KVM's any more. */
-			smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+		while (dirty_ring_take(&ring, &slot, &offset)) {
+			if (slot == TEST_SLOT && offset < nr_pages)
+				set_bit(offset, taken);
 		}
 		mark = mark_now();
 		kvm_vm_reset_dirty_ring(vm);
@@ -177,9 +168,9 @@ static void create_vm(bool nested)
 	vm = __vm_create(VM_SHAPE_DEFAULT, 1, nr_pages);
 	if (mode == MODE_RING) {
 		/* Some entries are kept free. */
-		for (ring_entries = 1024; ring_entries < 2 * nr_pages; ring_entries *= 2)
-			;
-		vm_enable_dirty_ring(vm, ring_entries * sizeof(*ring));
+		for (ring.nr_entries = 1024; ring.nr_entries < 2 * nr_pages;)
+			ring.nr_entries *= 2;
+		vm_enable_dirty_ring(vm, ring.nr_entries * sizeof(*ring.entries));
 	} else if (mode == MODE_CLEAR) {
 		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
@@ -188,7 +179,7 @@ static void create_vm(bool nested)
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, nr_pages, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, nr_pages);
 	if (mode == MODE_RING)
-		ring = vcpu_map_dirty_ring(vcpu);
+		ring.entries = vcpu_map_dirty_ring(vcpu);
 	if (nested) {
 		l2_map_create(vm, &l2_map, TEST_MEM, nr_pages, false, 0);
 		l2_create(vm, &l2);

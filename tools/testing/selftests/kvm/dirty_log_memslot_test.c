@@ -16,6 +16,7 @@
 
 #include "kvm_util.h"
 #include "processor.h"
+#include "ring_util.h"
 #include "stress_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
@@ -50,8 +51,7 @@ static void guest_code(void)
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static char *memory;
-static struct kvm_dirty_gfn *ring;
-static uint32_t ring_next;
+static struct dirty_ring ring;
 
 static void create_vm(bool manual, bool with_ring)
 {
@@ -60,11 +60,10 @@ static void create_vm(bool manual, bool with_ring)
 		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
 	if (with_ring)
-		vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring));
+		vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring.entries));
 	vcpu = vm_vcpu_add(vm, 0, guest_code);
 	if (with_ring)
-		ring = vcpu_map_dirty_ring(vcpu);
-	ring_next = 0;
+		ring = (struct dirty_ring) { vcpu_map_dirty_ring(vcpu), RING_ENTRIES };
 	virt_map(vm, TEST_MEM, TEST_MEM, NR_PAGES);
 	virt_map(vm, ALIAS_MEM, ALIAS_MEM, NR_PAGES);
 }
@@ -115,20 +114,14 @@ static bool log_is(int slot, uint64_t nr, const unsigned long *pages)
 static bool ring_is(uint64_t nr, const unsigned long *pages)
 {
 	unsigned long *log = bitmap_zalloc(NR_PAGES);
-	struct kvm_dirty_gfn *entry;
+	uint64_t i, offset;
 	bool ok = true;
-	uint64_t i;
+	uint32_t slot;
 
-	for (;; ring_next++) {
-		entry = &ring[ring_next % RING_ENTRIES];
-		/* Pairs with KVM's release: what it wrote before it set the flag. */
-		if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
-			break;
-		ok &= entry->slot == TEST_SLOT && entry->offset < nr;
+	while (dirty_ring_take(&ring, &slot, &offset)) {
+		ok &= slot == TEST_SLOT && offset < nr;
 		if (ok)
-			set_bit(entry->offset, log);
-		/* Pairs with KVM's acquire: it may write the entry again. */
-		smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+			set_bit(offset, log);
 	}
 	kvm_vm_reset_dirty_ring(vm);
 	for (i = 0; i < nr; i++)
@@ -361,10 +354,10 @@ static bool test_forged_ring(void)
 	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
 	write_pages(TEST_MEM, all);
 	for (i = 0; i < RING_ENTRIES; i++) {
-		ring[i].slot = forged[i % ARRAY_SIZE(forged)].slot;
-		ring[i].offset = forged[i % ARRAY_SIZE(forged)].offset;
+		ring.entries[i].slot = forged[i % ARRAY_SIZE(forged)].slot;
+		ring.entries[i].offset = forged[i % ARRAY_SIZE(forged)].offset;
 		/* Pairs with KVM's acquire: it reads the entry after the flag. */
-		smp_store_release(&ring[i].flags, KVM_DIRTY_GFN_F_RESET);
+		smp_store_release(&ring.entries[i].flags, KVM_DIRTY_GFN_F_RESET);
 	}
 	nr = kvm_vm_reset_dirty_ring(vm);
 	ksft_print_msg("%u of %u forged entries reset\n", nr, RING_ENTRIES);
@@ -373,7 +366,7 @@ static bool test_forged_ring(void)
 	set_slot(ALIAS_SLOT, LOG, ALIAS_MEM, NR_PAGES);
 	write_pages(ALIAS_MEM, all);
 	for (i = 0; i < NR_PAGES; i++)
-		seen += ring[(nr + i) % RING_ENTRIES].slot == ALIAS_SLOT;
+		seen += ring.entries[(nr + i) % RING_ENTRIES].slot == ALIAS_SLOT;
 	kvm_vm_free(vm);
 	free(all);
 	return nr >= NR_PAGES && nr < RING_ENTRIES && seen == NR_PAGES;

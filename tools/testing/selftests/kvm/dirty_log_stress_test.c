@@ -19,13 +19,13 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include <asm/barrier.h>
 #include <linux/bitmap.h>
 
 #include "aging_util.h"
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "ring_util.h"
 #include "stress_util.h"
 #include "swap_util.h"
 #include "test_util.h"
@@ -272,8 +272,7 @@ static void *vcpu_thread(void *arg)
 /* The copy, of the words of all vCPUs, and what was found in the log. */
 static uint64_t (*copy)[MAX_VCPUS];
 static unsigned long *taken;
-static struct kvm_dirty_gfn *rings[MAX_VCPUS];
-static uint32_t ring_next[MAX_VCPUS];
+static struct dirty_ring rings[MAX_VCPUS];
 static uint64_t copied;
 /* Huge pages that the guest had when logging began, all in all. */
 static uint64_t huge_mapped;
@@ -299,19 +298,13 @@ static void copy_taken(uint64_t first, uint64_t nr)
 
 static void take_ring(int i)
 {
-	struct kvm_dirty_gfn *entry;
+	uint64_t offset;
+	uint32_t slot;
 
-	for (;; ring_next[i]++) {
-		entry = &rings[i][ring_next[i] % RING_ENTRIES];
-		/* What the kernel wrote before it set the flag. */
-		if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
-			return;
-		TEST_ASSERT(entry->slot == TEST_SLOT && entry->offset < nr_pages,
-			    "Slot %u, offset 0x%llx in the ring of vCPU %d", entry->slot,
-			    entry->offset, i);
-		set_bit(entry->offset, taken);
-		/* What was read of it is not KVM's any more. */
-		smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+	while (dirty_ring_take(&rings[i], &slot, &offset)) {
+		TEST_ASSERT(slot == TEST_SLOT && offset < nr_pages,
+			    "Slot %u, offset 0x%lx in the ring of vCPU %d", slot, offset, i);
+		set_bit(offset, taken);
 	}
 }
 
@@ -551,7 +544,9 @@ static void create_vm(void)
 	for (i = 0; i < nr_vcpus; i++) {
 		vcpu_args_set(vcpus[i], 1, i);
 		if (mode == MODE_RING)
-			rings[i] = vcpu_map_dirty_ring(vcpus[i]);
+			rings[i] = (struct dirty_ring) {
+				vcpu_map_dirty_ring(vcpus[i]), RING_ENTRIES
+			};
 	}
 
 	if (nested) {

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <asm/barrier.h>
 #include <linux/bitmap.h>
 
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "ring_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -64,25 +64,18 @@ static void l1_code(uint64_t unused)
 
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
-static struct kvm_dirty_gfn *ring;
-static uint32_t next;
+static struct dirty_ring ring;
 static unsigned long *dirty;
 
 /* Takes what is in the ring, and says how much. */
 static uint64_t harvest(void)
 {
-	struct kvm_dirty_gfn *entry;
-	uint64_t nr = 0;
+	uint64_t offset, nr = 0;
+	uint32_t slot;
 
-	for (;; next++, nr++) {
-		entry = &ring[next % RING_ENTRIES];
-		/* Pairs with KVM's release: what it wrote before it set the flag. */
-		if (smp_load_acquire(&entry->flags) != KVM_DIRTY_GFN_F_DIRTY)
-			break;
-		if (entry->slot == TEST_SLOT && entry->offset < NR_PAGES)
-			set_bit(entry->offset, dirty);
-		/* Pairs with KVM's acquire: it may write the entry again. */
-		smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_RESET);
+	for (; dirty_ring_take(&ring, &slot, &offset); nr++) {
+		if (slot == TEST_SLOT && offset < NR_PAGES)
+			set_bit(offset, dirty);
 	}
 	if (nr)
 		kvm_vm_reset_dirty_ring(vm);
@@ -132,14 +125,14 @@ int main(int argc, char *argv[])
 	ksft_set_plan(2);
 
 	vm = __vm_create(VM_SHAPE_DEFAULT, 1, NR_PAGES);
-	vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring));
+	vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring.entries));
 	vcpu = vm_vcpu_add(vm, 0, l1_code);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, NR_PAGES,
 				    KVM_MEM_LOG_DIRTY_PAGES);
 	/* Else, L2 reads the zero page, which cannot become writable. */
 	memset(addr_gpa2hva(vm, TEST_MEM), 1, NR_PAGES * PAGE_SIZE);
 	virt_map(vm, TEST_MEM, TEST_MEM, NR_PAGES);
-	ring = vcpu_map_dirty_ring(vcpu);
+	ring = (struct dirty_ring) { vcpu_map_dirty_ring(vcpu), RING_ENTRIES };
 	l2_map_create(vm, &l2_map, TEST_MEM, NR_PAGES, false, 0);
 	l2_create(vm, &l2);
 	sync_global_to_guest(vm, l2_map);

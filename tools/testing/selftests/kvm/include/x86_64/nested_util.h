@@ -93,6 +93,10 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 /* In L1: enter L2, and say why it came back. */
 enum l2_exit l2_run(struct l2 *l2);
 
+/* In L1: l2_init(), and enter L2, which fails the test if it comes back. */
+void l2_run_for_good(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t),
+		     uint64_t arg);
+
 /* In L1: L2 is to see what has changed in the page tables, when it runs next. */
 void l2_flush(struct l2 *l2);
 

@@ -7,6 +7,7 @@
 #include "nested_util.h"
 #include "processor.h"
 #include "test_util.h"
+#include "ucall_common.h"
 
 #define L2_STACK_PAGES	2
 
@@ -286,6 +287,14 @@ enum l2_exit l2_run(struct l2 *l2)
 		return L2_FAULT;
 	}
 	return L2_OTHER;
+}
+
+void l2_run_for_good(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t),
+		     uint64_t arg)
+{
+	l2_init(l2, map, code, arg);
+	l2_run(l2);
+	GUEST_FAIL("L2 exited with 0x%lx", l2->exit_code);
 }
 
 void l2_flush(struct l2 *l2)
