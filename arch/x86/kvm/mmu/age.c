@@ -61,12 +61,12 @@ static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
 
 #ifdef CONFIG_X86_64
 /* Make an SPTE of the TDP MMU old, if it still is what it was. */
-static __always_inline void tdp_age_leaf(u64 *sptep, u64 spte, u64 old, gfn_t gfn, int level,
+static __always_inline void tdp_age_leaf(u64 *sptep, u64 spte, u64 aged, gfn_t gfn, int level,
 					 const struct kvm_gfn_range *range,
 					 struct kvm_age_stats *stats)
 {
-	if (__age_leaf(sptep, spte, old, stats) && trace_kvm_tdp_mmu_spte_changed_enabled())
-		trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, gfn, level, spte, old);
+	if (__age_leaf(sptep, spte, aged, stats) && trace_kvm_tdp_mmu_spte_changed_enabled())
+		trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, gfn, level, spte, aged);
 }
 
 /*
@@ -98,8 +98,8 @@ static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t 
  * @end.  Returns the gfn where it ended.
  *
  * The loop is most of what it costs to age a page table of the host, so it goes over a word
- * of the bitmaps at a time, and has little in it.  Without bitmaps, a word is what there
- * would be.
+ * of the bitmaps at a time, and has little in it.  Without bitmaps, it takes as many SPTEs at
+ * a time.
  */
 static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 					   const struct kvm_gfn_range *range,
@@ -127,7 +127,7 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			 * was checked.  Pairs with their atomic operations.
 			 */
 			u64 spte = READ_ONCE(*sptep);
-			u64 old;
+			u64 aged;
 
 			if (!is_shadow_present_pte(spte))
 				continue;
@@ -139,18 +139,18 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			 * TDP MMU have A/D bits disabled.
 			 */
 			if (likely(spte_ad_enabled(spte))) {
-				old = spte & ~accessed;
-				if (old == spte)
+				aged = spte & ~accessed;
+				if (aged == spte)
 					continue;
 			} else {
 				if (!is_accessed_spte(spte))
 					continue;
-				old = age_spte(spte);
+				aged = age_spte(spte);
 			}
 
 			young |= mask;
 			if (clear & mask)
-				tdp_age_leaf(sptep, spte, old, gfn, PG_LEVEL_4K, range, stats);
+				tdp_age_leaf(sptep, spte, aged, gfn, PG_LEVEL_4K, range, stats);
 		}
 
 		if (op->bitmap)
@@ -319,10 +319,10 @@ static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 		return;
 
 	/*
-	 * With the TDP MMU, KVM shadows nested guests only, and none of them runs
-	 * without an indirect shadow page.  The count may go up meanwhile.  That is
-	 * fine: aging misses what the nested guest has used since, as if it had come
-	 * before.  Pairs with the WRITE_ONCE() of account_shadowed().
+	 * With the TDP MMU, only nested guests whose page tables KVM shadows have
+	 * SPTEs in rmaps, and each of them has an indirect shadow page.  The count
+	 * may go up meanwhile.  That is fine: aging misses what such a guest has used
+	 * since, as if aging had come before.  Pairs with the WRITE_ONCE() of account_shadowed().
 	 */
 	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
 		return;
@@ -428,7 +428,8 @@ bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 bool kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range)
 {
 	const struct kvm_age_bitmap *bitmap = range->arg.age_bitmap;
-	unsigned long hva = gfn_to_hva_memslot(range->slot, range->start);
+	/* Not gfn_to_hva_memslot(), which is for writers: of a read-only memslot, it has no hva. */
+	unsigned long hva = __gfn_to_hva_memslot(range->slot, range->start);
 
 	return age_gfn_range(kvm, range, (struct age_op) {
 		.bitmap = bitmap,

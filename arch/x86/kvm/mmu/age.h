@@ -35,16 +35,16 @@ static inline u64 age_spte(u64 spte)
  * or frozen meanwhile.  An atomic AND could: FROZEN_SPTE has the Accessed bits
  * of both NPT and EPT set.
  *
- * It pairs with every other writer of a present leaf: with the cmpxchg of
- * tdp_mmu_set_spte_atomic() and the fast page fault handler, with the exchange of
- * kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(), which sees
- * either the young or the old form and in both of them whether the page is dirty,
- * with the CPU's own setting of Accessed and Dirty, and with the plain store of
- * __kvm_tdp_mmu_write_spte() and __update_clear_spte_fast() to an SPTE without
- * volatile bits, that is, with Accessed and Dirty set: there, only Accessed is at
- * stake.
+ * It pairs with every other writer of a present leaf:
+ *  - the cmpxchg of tdp_mmu_set_spte_atomic() and of the fast page fault handler;
+ *  - the exchange of kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(),
+ *    which finds the young or the old form, and in both whether the page is dirty;
+ *  - the CPU, which sets Accessed and Dirty;
+ *  - the plain store of __kvm_tdp_mmu_write_spte() and __update_clear_spte_fast() to
+ *    an SPTE without volatile bits, that is, with Accessed and Dirty set, where only
+ *    Accessed is at stake.
  *
- * If it fails, somebody uses the SPTE or takes it down, and it was young a
+ * If it fails, the CPU or another task has changed the SPTE, and it was young a
  * moment ago: leave it, and do not retry.
  */
 static __always_inline bool __age_leaf(u64 *sptep, u64 old_spte, u64 new_spte,

@@ -171,8 +171,8 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
  * this.  KVM makes no huge page in a memslot that is logged.  A forged dirty ring may name a
  * memslot that is not logged, and nobody relies on a log of that.
  *
- * Splitting drops mmu_lock and takes it again, for write for huge pages in rmaps.  The log's
- * bits are taken, and nothing has been returned to userspace.
+ * Splitting drops mmu_lock and takes it again; to split huge pages in rmaps takes it for
+ * write.  That is fine: the log's bits are taken already, and not yet returned to userspace.
  */
 static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
 {
@@ -206,7 +206,8 @@ static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
  * userspace.
  *
  * Context: slots_lock held; mmu_lock held for read.  If all pages were in the log when it
- * was turned on, drops mmu_lock and takes it again, and may sleep.
+ * was turned on, and huge pages are to be split, drops mmu_lock and takes it again, and may
+ * sleep.
  */
 void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_slot *slot,
 					     gfn_t gfn_offset, unsigned long mask)

@@ -61,8 +61,8 @@ static __always_inline bool memory_is_private(struct kvm *kvm, struct kvm_page_f
 }
 
 /*
- * False for a small page, for which nobody asks.  There is no slot while a memslot is being
- * deleted, of which an SPTE is still there.
+ * fast_pf_decide() asks this of huge pages only.  There is no slot while KVM deletes the
+ * memslot, though an SPTE may still be there.
  */
 static __always_inline bool fast_pf_is_logged(struct kvm_page_fault *fault, int level)
 {
@@ -144,7 +144,7 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 }
 
 /**
- * fast_page_fault_indirect - fix a write-protection fault on a shadowed page table
+ * fast_page_fault_indirect - fix a write-protection fault on an indirect shadow page's SPTE
  * @vcpu: the vCPU that faulted, whose page tables are shadowed, or those of its L2 guest
  * @fault: the fault; its gfn and slot are those that the guest's page tables give
  * @access: what these allow, ACC_*
@@ -169,9 +169,9 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	struct kvm_mmu_page *sp;
 	int tries = 0;
 
-	/* The slow way shadows the guest's tables for an SPTE that is not present. */
+	/* As with A/D bits: the slow way shadows the guest's tables for what is not present. */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
-	/* The slow way may allow a write that the guest's tables do not, as CR0.WP is 0. */
+	/* The slow way may allow a write that the guest's tables do not, if CR0.WP is 0. */
 	if (outcome == FAST_PF_FIXED && !(access & ACC_WRITE_MASK))
 		outcome = FAST_PF_READ_ONLY;
 	if (outcome != FAST_PF_FIXED)
@@ -202,7 +202,10 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 		 * WRITE_ONCE() of kvm_unsync_page().
 		 */
 		shadow.unsync = READ_ONCE(sp->unsync);
-		shadow.maps_table = kvm_gfn_is_shadowed(kvm, fault->gfn);
+		/* Of a huge page, any gfn may be one, and KVM asks about one alone. */
+		shadow.maps_table = outcome == FAST_PF_FIXED &&
+				    (shadow.level > PG_LEVEL_4K ||
+				     kvm_gfn_is_shadowed(kvm, fault->gfn));
 		reason = fast_pf_decide_indirect(fault, spte, &shadow, access);
 		if (reason != FAST_PF_FIXED)
 			outcome = reason;

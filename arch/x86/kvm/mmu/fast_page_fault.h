@@ -7,8 +7,7 @@
 
 /*
  * What becomes of a page fault that is looked at without mmu_lock held for write: the
- * SPTE is fixed, or need not be.  All else is why it takes the slow way, in the order
- * in which it is asked.
+ * SPTE is fixed, or need not be.  All else is why the fault takes the slow way.
  */
 enum fast_pf {
 	FAST_PF_FIXED,
@@ -30,7 +29,7 @@ enum fast_pf {
 	FAST_PF_UNSYNC,
 	/* The SPTE maps what the guest's page tables said before, or is about to go. */
 	FAST_PF_STALE,
-	/* A write to a page table that is shadowed, whose shadow page has to be unsync first. */
+	/* A write to what may be a page table that is shadowed, and has to be unsync first. */
 	FAST_PF_SHADOWED,
 	/* The SPTE was changed by others again and again. */
 	FAST_PF_LOST,
@@ -63,9 +62,9 @@ static inline bool fast_pf_is_allowed(const struct kvm_page_fault *fault, u64 sp
  * @ad_enabled: whether KVM uses A/D bits, kvm_ad_enabled()
  * @memory_is_private: whether the memory at the fault's gfn is private by now
  *
- * The latter may change at any time.  Then the guest faults again until it has
- * changed, or a fault that was spurious takes the slow way: either ends.  For a fault
- * on memory of the wrong kind, an SPTE that allows the access says nothing.
+ * @memory_is_private may change at any time.  If it is old, the guest faults again, or
+ * the slow way finds the new value.  It is looked at before the SPTE, because an SPTE
+ * that allows the access does not make a fault on memory of the wrong kind spurious.
  *
  * A fault on what is not present at all is of interest only if it may come from access
  * tracking, which takes R, W and X away: without A/D bits.
@@ -94,9 +93,9 @@ static inline enum fast_pf fast_pf_prejudge(const struct kvm_page_fault *fault,
  * @logged: whether dirty pages of the memslot are logged
  * @new_spte: what to write, if that is what to do
  *
- * Only what was taken away for a while is given back: R and X for access tracking, and
- * W for that or for dirty logging, as the MMU-writable bit says.  No other write can be
- * told from one that must not happen.  W of an access-tracked SPTE comes back with a
+ * Only what KVM took away for a while is given back: R and X that access tracking took,
+ * and W that it or dirty logging took, if the SPTE is MMU-writable.  If it is not, the
+ * write may be one that must not happen.  W of an access-tracked SPTE comes back with a
  * write only, which is logged, as the SPTE may have been write-protected meanwhile.
  *
  * A huge page of a logged memslot is not made writable, as the log has a bit for each
@@ -136,7 +135,7 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
 	return FAST_PF_FIXED;
 }
 
-/* An SPTE of a shadowed page table, as KVM sees it with mmu_lock held. */
+/* An SPTE of an indirect shadow page, as KVM sees it with mmu_lock held. */
 struct fast_pf_shadow {
 	/* What it maps, rounded to its level. */
 	gfn_t gfn;
@@ -148,12 +147,12 @@ struct fast_pf_shadow {
 	bool obsolete;
 	/* The guest may write the page table behind it without KVM's knowing. */
 	bool unsync;
-	/* The gfn of the fault is a page table that is shadowed, in whichever address space. */
+	/* It may map a page table that is shadowed, in whichever address space. */
 	bool maps_table;
 };
 
 /**
- * fast_pf_decide_indirect - whether what was decided holds for a shadowed page table
+ * fast_pf_decide_indirect - whether that answer holds in an indirect shadow page
  * @fault: the fault; its gfn is what the guest's page tables were found to map
  * @spte: the SPTE, of which fast_pf_decide() has said that it can be fixed, or need not
  * @shadow: what else there is to know of it
@@ -177,7 +176,7 @@ static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *
 		return FAST_PF_UNSYNC;
 	if (!(shadow->access & ACC_WRITE_MASK))
 		return FAST_PF_READ_ONLY;
-	/* Not W alone is missing.  With EPT, it is R, which aging has taken. */
+	/* More than W is missing: with EPT, this is R, which aging has taken. */
 	if (fault->user && (spte & shadow_user_mask) != shadow_user_mask)
 		return FAST_PF_READ_ONLY;
 	if (shadow->maps_table)

@@ -3,16 +3,17 @@
  * The lists of SPTEs that shadow paging keeps.  Each gfn of a memslot has an rmap, a list of
  * the SPTEs that map it.  Each shadow page has a list of the SPTEs that link it.
  *
- * A writer of a list holds mmu_lock for write, and sets the lock bit of the list's head.  So
- * a reader needs one of the two: mmu_lock, for read or write, or the bit.
+ * A writer of a list holds mmu_lock for write, and sets the lock bit of the list's head,
+ * unless the list is empty.  So a reader needs one of the two: mmu_lock, for read or write, or
+ * the bit.
  *
  * The holder of a bit has preemption off and does nothing that could sleep, on PREEMPT_RT
  * either: descriptors are allocated before and freed after.  Interrupts stay on, because no
  * interrupt handler takes a bit.  No task takes two bits at a time.
  *
  * A writer holds the bit for a few stores, and searches the list before.  A reader without
- * mmu_lock holds it for a walk of the list.  An rmap has at most RMAP_RECYCLE_THRESHOLD
- * SPTEs and two, because __rmap_add() zaps all of them then.
+ * mmu_lock holds it for a walk of the list.  When an rmap has RMAP_RECYCLE_THRESHOLD SPTEs and
+ * two, __rmap_add() zaps all of them.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -43,9 +44,10 @@ bool kvm_rmap_lock_held(void)
 
 /*
  * Set the lock bit.  An empty list is not locked, and a writer adds the first SPTE without
- * the bit.  Disables preemption if it returns a list that is not empty.
+ * the bit.  Disables preemption if it returns a list that is not empty.  Inlined, so that
+ * lock_stat names the caller.
  */
-static struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
+static __always_inline struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 {
 	struct rmap_list list = { READ_ONCE(rmap_head->val) };
 
@@ -128,7 +130,7 @@ struct rmap_list kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head)
  */
 void kvm_rmap_unlock_readonly(struct kvm_rmap_head *rmap_head, struct rmap_list list)
 {
-	/* Who holds the bit for reading puts back what was there. */
+	/* A reader leaves the list as it is. */
 	KVM_MMU_WARN_ON(kvm_rmap_get(rmap_head).val != list.val);
 	__kvm_rmap_unlock(rmap_head, list);
 }
@@ -164,7 +166,7 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head)
 {
 	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
-	struct rmap_list list = kvm_rmap_get(rmap_head);
+	struct rmap_list locked, list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
 	struct pte_list_desc *new = NULL;
 	int count;
@@ -184,7 +186,8 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 	if (!desc || desc->spte_count == PTE_LIST_EXT)
 		new = kvm_mmu_memory_cache_alloc(cache);
 
-	kvm_rmap_lock(kvm, rmap_head);
+	locked = kvm_rmap_lock(kvm, rmap_head);
+	KVM_MMU_WARN_ON(locked.val != list.val);
 
 	if (!desc) {
 		count = 1;
@@ -272,7 +275,7 @@ static bool pte_list_find(struct rmap_list list, u64 *spte, struct pte_list_desc
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head)
 {
 	/* mmu_lock keeps other writers out, so this is the list that is locked below. */
-	struct rmap_list list = kvm_rmap_get(rmap_head);
+	struct rmap_list locked, list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = NULL, *empty = NULL;
 	int pos;
 
@@ -286,7 +289,8 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
 	if (KVM_BUG_ON_DATA_CORRUPTION(desc && !rmap_list_desc(list)->spte_count, kvm))
 		return;
 
-	kvm_rmap_lock(kvm, rmap_head);
+	locked = kvm_rmap_lock(kvm, rmap_head);
+	KVM_MMU_WARN_ON(locked.val != list.val);
 	if (desc)
 		list = pte_list_desc_remove_entry(list, desc, pos, &empty);
 	else

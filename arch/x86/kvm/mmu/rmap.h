@@ -73,9 +73,9 @@ static inline struct pte_list_desc *rmap_list_desc(struct rmap_list list)
 }
 
 /*
- * The list, for a caller that holds mmu_lock, for write or for read.  Nobody changes the list
- * meanwhile.  Aging may lock and unlock it, so the bit does not count.  Pairs with the
- * stores of kvm_rmap_lock_readonly() and kvm_rmap_unlock_readonly().
+ * The list, for a caller that holds mmu_lock, for write or for read, or the lock bit.  Nobody
+ * else changes the list meanwhile.  Aging may lock and unlock it, so the bit does not count.
+ * Pairs with the stores of __kvm_rmap_lock() and __kvm_rmap_unlock().
  */
 static inline struct rmap_list kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
 {

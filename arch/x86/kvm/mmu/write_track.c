@@ -17,11 +17,11 @@
 #include "write_track.h"
 
 /*
- * A bucket for so many pages of the memslot, within limits.  If all pages of a memslot of
- * 8 GiB are tracked, a chain has 16 blocks on average.  In larger memslots, fewer pages are
- * tracked: KVM has a shadow page for each page that it tracks itself, and finds these in
- * 4096 buckets for the whole VM.  As there, a guest that chooses its page tables with care
- * can make chains long, which slows its own faults.
+ * A memslot has a bucket for each PAGES_PER_BUCKET of its pages, from 2 to MAX_BUCKETS.  If all
+ * pages of a memslot of 8 GiB are tracked, a chain has 16 blocks on average.  In larger
+ * memslots, fewer pages are tracked: KVM has a shadow page for each page that it tracks itself,
+ * and finds shadow pages in 4096 buckets for the whole VM.  In either table, a guest that
+ * chooses its page tables with care can make chains long, which slows its own faults.
  */
 #define PAGES_PER_BUCKET	1024
 #define MAX_BUCKETS		2048
@@ -165,7 +165,7 @@ int write_counts_remove(struct write_counts *counts, unsigned long index)
 	if (*count || --block->nr_tracked)
 		return 0;
 
-	/* A reader may be looking at the block: it must not become another one at once. */
+	/* A reader may be looking at the block: free it after a grace period. */
 	hlist_del_rcu(&block->link);
 	WRITE_ONCE(counts->nr_blocks, counts->nr_blocks - 1);
 	kfree_rcu(block, rcu);

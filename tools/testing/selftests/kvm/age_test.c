@@ -32,9 +32,12 @@
 
 #define TEST_SLOT	1
 #define FLUSH_SLOT	2
+#define ROM_SLOT	3
 
 #define TEST_MEM	0x100000000ULL
 #define FLUSH_MEM	0x80000000ULL
+#define ROM_MEM		0x90000000ULL
+#define ROM_PAGES	4
 
 #define PAGES_PER_HUGE	512
 
@@ -63,6 +66,8 @@ static struct {
 	uint64_t round;
 	enum phase phase;
 	bool read_only;
+	/* L2 has none. */
+	bool rom;
 } job;
 
 /* Host and guest compute the same pattern, so none has to be handed over. */
@@ -114,6 +119,9 @@ static void guest_touch(uint64_t page, enum touch touch)
 static void guest_phase(uint64_t of, uint64_t nth)
 {
 	uint64_t unit, page;
+
+	for (page = 0; job.rom && page < ROM_PAGES; page++)
+		READ_ONCE(*(uint64_t *)(ROM_MEM + page * PAGE_SIZE));
 
 	for (unit = 0; unit < job.nr_units; unit++) {
 		if (job.phase != PHASE_POPULATE && pattern_hash(unit, job.round) / 16 % of != nth)
@@ -577,6 +585,12 @@ static void create_vm(uint64_t pages)
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
+	/* Aged along with the rest, in a memslot that the guest cannot write, as a BIOS is. */
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, ROM_MEM, ROM_SLOT, ROM_PAGES,
+				    KVM_MEM_READONLY);
+	virt_map(vm, ROM_MEM, ROM_MEM, ROM_PAGES);
+	memset(addr_gpa2hva(vm, ROM_MEM), 0x5a, ROM_PAGES * PAGE_SIZE);
+	job.rom = !nested;
 	if (nested) {
 		if (!flat)
 			l2_map_create(vm, &l2_map, TEST_MEM, pages, huge_pages, 0);

@@ -21,18 +21,20 @@ KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
 /*
  * Two memslots with a hole between them, the first of them at an offset from its
  * addresses that is no multiple of 2 MiB, and across an entry of the root; one that
- * maps a part of the first a second time; and one of the other address space.
+ * maps a part of the first a second time; and one of the other address space.  Nothing
+ * may depend on what userspace may do with a memslot.
  */
 static const struct {
 	int as_id;
 	unsigned long page;
 	unsigned long npages;
 	gfn_t gfn;
+	u32 flags;
 } layout[] = {
 	{ 0, 0, 700, GFNS_512G - 300 },
-	{ 0, 750, 600, 3 * GFNS_1G + 2 * GFNS_2M },
-	{ 0, 200, 200, 5 * GFNS_1G + 411 },
-	{ 1, 100, 800, GFNS_512G + 17 },
+	{ 0, 750, 600, 3 * GFNS_1G + 2 * GFNS_2M, KVM_MEM_READONLY },
+	{ 0, 200, 200, 5 * GFNS_1G + 411, KVM_MEMSLOT_INVALID },
+	{ 1, 100, 800, GFNS_512G + 17, KVM_MEM_LOG_DIRTY_PAGES },
 };
 
 #define LAYOUT_PAGES	1350
@@ -101,6 +103,7 @@ static struct bitmap_vm *new_bitmap_vm(struct kunit *test)
 		slot->as_id = layout[i].as_id;
 		slot->base_gfn = layout[i].gfn;
 		slot->npages = layout[i].npages;
+		slot->flags = layout[i].flags;
 		slot->userspace_addr = HVA_BASE + layout[i].page * PAGE_SIZE;
 		slot->hva_node[0].start = slot->userspace_addr;
 		slot->hva_node[0].last = slot->userspace_addr + slot->npages * PAGE_SIZE - 1;

@@ -765,7 +765,7 @@ static int age_race_freeze(void *data)
 
 /*
  * Map, write, and zap: whatever happens in between, it must be seen that the page
- * was written.  With A/D bits the CPU's write sets Dirty, without them it is W that
+ * was written.  With A/D bits the CPU's write sets Dirty, without them MMU-writable
  * says so.  Every other time the guest reads the page in between, which restores
  * an old SPTE without A/D bits, or writes it, which makes it writable again.
  */

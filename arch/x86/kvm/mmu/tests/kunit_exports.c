@@ -16,7 +16,6 @@
 #include "mmu/rmap.h"
 #include "mmu/spte.h"
 #include "mmu/tests/kunit_guard.h"
-#include "mmu/write_track.h"
 
 /*
  * Not next to the definitions, where checkpatch wants EXPORT_SYMBOL*(): the files
@@ -98,11 +97,3 @@ EXPORT_TO_SUITES(kvm_rmap_unlock_readonly);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
 EXPORT_TO_SUITES(kvm_rmap_lock_held);
 #endif
-
-EXPORT_TO_SUITES(write_counts_create);
-EXPORT_TO_SUITES(write_counts_free);
-EXPORT_TO_SUITES(write_counts_add);
-EXPORT_TO_SUITES(write_counts_remove);
-EXPORT_TO_SUITES(write_counts_test);
-EXPORT_TO_SUITES(write_counts_bytes);
-EXPORT_TO_SUITES(write_counts_block);

@@ -171,8 +171,9 @@ static void spte_restore(struct kunit *test)
 }
 
 /*
- * Without A/D bits, W says less than MMU-writable does, so the log has no page to mark dirty.
- * Who takes MMU-writable has, even if aging has taken W before.
+ * Without A/D bits, MMU-writable says that the page is dirty.  Clearing the log takes W, and
+ * leaves that as it is.  Whoever takes MMU-writable has a page to mark dirty, even if aging has
+ * taken W before.
  */
 static void spte_write_protect(struct kunit *test)
 {

@@ -64,7 +64,7 @@ static inline void kvm_age_bitmap(struct kvm *kvm, struct kvm_memory_slot *slot,
 	struct kvm_age_bitmap bitmap = {
 		.clear = clear,
 		.young = young,
-		.end = gfn_to_hva_memslot(slot, start) + (end - start) * PAGE_SIZE,
+		.end = __gfn_to_hva_memslot(slot, start) + (end - start) * PAGE_SIZE,
 	};
 	struct kvm_gfn_range range = {
 		.slot = slot,

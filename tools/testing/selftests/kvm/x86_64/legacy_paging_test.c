@@ -26,12 +26,14 @@
 
 #define TEST_SLOT	1
 #define FLUSH_SLOT	2
+#define ROOTS_SLOT	3
 
 /* For the guest's code and tables, at 0; for what it reads and writes; for a flush. */
 #define LOW_PAGES	64
 #define TEST_MEM	SZ_16M
 #define NR_PAGES	1024
 #define FLUSH_MEM	SZ_64M
+#define ROOTS_MEM	SZ_128M
 
 /* In the guest's memory.  The code is shorter than that. */
 #define CODE		0x1000
@@ -46,6 +48,11 @@
 #define OFFSET		SZ_256M
 
 #define PAGES_PER_GIB	(NR_PAGES / NR_GIB)
+
+/* For PAE: tables of pointers, which have 32 bytes, beside the one that is used else. */
+#define NR_ROOTS	24
+/* KVM counts the tables that it shadows in blocks of that many pages. */
+#define BLOCK		(64 * PAGE_SIZE)
 
 #define ROUNDS		2
 /* Of each way to page. */
@@ -322,6 +329,48 @@ static void test_paging(void)
 	kvm_vm_free(vm);
 }
 
+/*
+ * When KVM loads a root, it takes a shadow page for each directory, and a block of counts for
+ * each BLOCK that has one, all from a cache that it has filled before.  The number of these
+ * changes from root to root, so that the cache has had many a fill; if it is ever too small,
+ * KVM warns.
+ */
+static void test_roots(void)
+{
+	uint64_t gib, root, directory, nr = 0;
+	struct kvm_sregs sregs;
+
+	create_vm();
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, ROOTS_MEM, ROOTS_SLOT,
+				    NR_ROOTS * NR_GIB * BLOCK / PAGE_SIZE, 0);
+	vcpu_sregs_get(vcpu, &sregs);
+
+	for (root = 0; root < NR_ROOTS; root++) {
+		uint32_t *list = addr_gpa2hva(vm, LIST);
+
+		sregs.cr3 += 32;
+		for (gib = 0; gib < NR_GIB; gib++) {
+			directory = ROOTS_MEM + root * NR_GIB * BLOCK + gib * PAGE_SIZE +
+				    gib % (root % NR_GIB + 1) * BLOCK;
+			memcpy(addr_gpa2hva(vm, directory),
+			       addr_gpa2hva(vm, DIRECTORIES + gib * PAGE_SIZE), PAGE_SIZE);
+			set_entry(sregs.cr3, gib, directory | PTE_PRESENT_MASK);
+			*list++ = page_gva(gib * PAGES_PER_GIB + root) | 1;
+		}
+		*list = 0;
+		vcpu_sregs_set(vcpu, &sregs);
+		run_guest();
+		for (gib = 0; gib < NR_GIB; gib++) {
+			uint64_t page = gib * PAGES_PER_GIB + root;
+
+			nr += *(uint32_t *)addr_gpa2hva(vm, TEST_MEM + page * PAGE_SIZE) ==
+			      (page_gva(page) | 1);
+		}
+	}
+	ksft_test_result(nr == NR_ROOTS * NR_GIB, "%s: %d roots\n", paging->name, NR_ROOTS);
+	kvm_vm_free(vm);
+}
+
 int main(void)
 {
 	const char *why;
@@ -330,10 +379,12 @@ int main(void)
 	ksft_print_header();
 	why = page_idle_open(&idle);
 	__TEST_REQUIRE(!why, "%s", why);
-	ksft_set_plan(ARRAY_SIZE(pagings) * CHECKS);
+	ksft_set_plan(ARRAY_SIZE(pagings) * CHECKS + 2);
 	for (i = 0; i < ARRAY_SIZE(pagings); i++) {
 		paging = &pagings[i];
 		test_paging();
+		if (paging->pae)
+			test_roots();
 	}
 	page_idle_close(&idle);
 	ksft_finished();

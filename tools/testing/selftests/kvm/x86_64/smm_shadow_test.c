@@ -172,6 +172,8 @@ int main(void)
 	int round, found;
 
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
+	/* Else, no page table is shadowed. */
+	TEST_REQUIRE(!kvm_is_tdp_enabled());
 	ksft_print_header();
 	ksft_set_plan(2 * ROUNDS);
 	create_vm();
