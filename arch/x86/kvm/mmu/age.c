@@ -98,8 +98,7 @@ static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t 
  * @end.  Returns the gfn where it ended.
  *
  * The loop is most of what it costs to age a page table of the host, so it goes over a word
- * of the bitmaps at a time, and has little in it.  Without bitmaps, it takes as many SPTEs at
- * a time.
+ * of the bitmaps at a time, and has little in it.  Without bitmaps, most ranges are one gfn.
  */
 static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 					   const struct kvm_gfn_range *range,
@@ -111,14 +110,15 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 	end = min(end, table_end);
 
 	while (gfn < end) {
-		unsigned long bit = op->bitmap ? op->first - (gfn - range->start) : end - gfn - 1;
-		gfn_t next = gfn + min(end - gfn, (gfn_t)bit % BITS_PER_LONG + 1);
-		unsigned long mask = BIT_MASK(bit), clear, young = 0;
+		unsigned long mask = 0, clear = 0, young = 0, bit = 0;
+		gfn_t next = end;
 
-		if (op->bitmap)
+		if (op->bitmap) {
+			bit = op->first - (gfn - range->start);
+			next = min(end, gfn + bit % BITS_PER_LONG + 1);
+			mask = BIT_MASK(bit);
 			clear = op->bitmap->clear[BIT_WORD(bit)];
-		else
-			clear = op->test_only ? 0 : ~0UL;
+		}
 
 		for (; gfn < next; gfn++, sptep++, mask >>= 1) {
 			/*
@@ -148,14 +148,18 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 				aged = age_spte(spte);
 			}
 
-			young |= mask;
-			if (clear & mask)
+			if (op->bitmap)
+				young |= mask;
+			else
+				stats->young++;
+			if (op->bitmap ? clear & mask : !op->test_only)
 				tdp_age_leaf(sptep, spte, aged, gfn, PG_LEVEL_4K, range, stats);
 		}
 
-		if (op->bitmap)
+		if (op->bitmap) {
 			op->bitmap->young[BIT_WORD(bit)] |= young;
-		stats->young += hweight_long(young);
+			stats->young += hweight_long(young);
+		}
 	}
 
 	return end;
