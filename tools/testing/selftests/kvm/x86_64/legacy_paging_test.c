@@ -21,6 +21,7 @@
 
 #include "aging_util.h"
 #include "kvm_util.h"
+#include "legacy_util.h"
 #include "processor.h"
 #include "test_util.h"
 
@@ -165,14 +166,6 @@ static void build_tables(void)
 
 static void create_vm(void)
 {
-	const struct kvm_segment code = {
-		.limit = ~0U, .type = 0xb, .present = 1, .s = 1, .db = 1, .g = 1, .selector = 8,
-	};
-	const struct kvm_segment data = {
-		.limit = ~0U, .type = 0x3, .present = 1, .s = 1, .db = 1, .g = 1, .selector = 16,
-	};
-	struct kvm_regs regs = { .rip = CODE, .rflags = BIT(1) };
-	struct kvm_sregs sregs;
 	uint64_t page;
 
 	vm = vm_create_barebones();
@@ -183,19 +176,8 @@ static void create_vm(void)
 	memcpy(addr_gpa2hva(vm, CODE), legacy_guest, CODE_SIZE);
 	build_tables();
 
-	vcpu = __vm_vcpu_add(vm, 0);
-	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
-	vcpu_sregs_get(vcpu, &sregs);
-	sregs.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG;
-	sregs.cr3 = paging->pae ? POINTERS : DIRECTORIES;
-	sregs.cr4 = X86_CR4_PSE | (paging->pae ? X86_CR4_PAE : 0);
-	sregs.efer = 0;
-	sregs.cs = code;
-	sregs.ss = data;
-	sregs.ds = data;
-	sregs.es = data;
-	vcpu_sregs_set(vcpu, &sregs);
-	vcpu_regs_set(vcpu, &regs);
+	vcpu = vcpu_add_legacy(vm, CODE, paging->pae ? POINTERS : DIRECTORIES,
+			       X86_CR4_PSE | (paging->pae ? X86_CR4_PAE : 0));
 
 	for (page = 0; page < NR_PAGES; page++)
 		pfns[page] = page_idle_pfn(&idle, addr_gpa2hva(vm, TEST_MEM + page * PAGE_SIZE));

@@ -14,6 +14,7 @@
 #include <linux/sizes.h>
 
 #include "kvm_util.h"
+#include "legacy_util.h"
 #include "processor.h"
 #include "test_util.h"
 
@@ -84,14 +85,6 @@ static void create_vm(void)
 {
 	const uint32_t large = PTE_PRESENT_MASK | PTE_WRITABLE_MASK | PTE_ACCESSED_MASK |
 			       PTE_DIRTY_MASK | PTE_LARGE_MASK;
-	const struct kvm_segment code = {
-		.limit = ~0U, .type = 0xb, .present = 1, .s = 1, .db = 1, .g = 1, .selector = 8,
-	};
-	const struct kvm_segment data = {
-		.limit = ~0U, .type = 0x3, .present = 1, .s = 1, .db = 1, .g = 1, .selector = 16,
-	};
-	struct kvm_regs regs = { .rip = CODE, .rflags = BIT(1) };
-	struct kvm_sregs sregs;
 	int page;
 
 	vm = vm_create_barebones();
@@ -108,19 +101,7 @@ static void create_vm(void)
 		TABLE | PTE_PRESENT_MASK | PTE_WRITABLE_MASK | PTE_ACCESSED_MASK;
 	*(uint32_t *)memory_at(TABLE) = test_page_entry(0);
 
-	vcpu = __vm_vcpu_add(vm, 0);
-	vcpu_init_cpuid(vcpu, kvm_get_supported_cpuid());
-	vcpu_sregs_get(vcpu, &sregs);
-	sregs.cr0 = X86_CR0_PE | X86_CR0_NE | X86_CR0_WP | X86_CR0_PG;
-	sregs.cr3 = DIRECTORY;
-	sregs.cr4 = X86_CR4_PSE;
-	sregs.efer = 0;
-	sregs.cs = code;
-	sregs.ss = data;
-	sregs.ds = data;
-	sregs.es = data;
-	vcpu_sregs_set(vcpu, &sregs);
-	vcpu_regs_set(vcpu, &regs);
+	vcpu = vcpu_add_legacy(vm, CODE, DIRECTORY, X86_CR4_PSE);
 }
 
 static void run(void)
