@@ -336,18 +336,15 @@ void pte_list_free(struct rmap_list list)
 
 /**
  * pte_list_count - the number of SPTEs in a list
- * @kvm: the VM
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
  * Return: the number of SPTEs.
  */
-unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head)
+unsigned int pte_list_count(struct kvm_rmap_head *rmap_head)
 {
 	struct rmap_list list = kvm_rmap_get(rmap_head);
 	struct pte_list_desc *desc = rmap_list_desc(list);
-
-	lockdep_assert_held_write(&kvm->mmu_lock);
 
 	if (!desc)
 		return list.val ? 1 : 0;

@@ -141,6 +141,6 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head);
 struct rmap_list pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
 void pte_list_free(struct rmap_list list);
-unsigned int pte_list_count(struct kvm *kvm, struct kvm_rmap_head *rmap_head);
+unsigned int pte_list_count(struct kvm_rmap_head *rmap_head);
 
 #endif

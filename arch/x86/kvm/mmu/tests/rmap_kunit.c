@@ -161,7 +161,7 @@ static void rmap_compare(struct rmap_vm *vm, struct kvm_rmap_head *head, u64 wan
 	KUNIT_ASSERT_EQ(test, READ_ONCE(head->val), list.val);
 	KUNIT_ASSERT_EQ(test, list.val == 0, want == 0);
 	write_lock(&vm->kvm->mmu_lock);
-	count = pte_list_count(vm->kvm, head);
+	count = pte_list_count(head);
 	write_unlock(&vm->kvm->mmu_lock);
 	KUNIT_ASSERT_EQ(test, count, hweight64(want));
 
