@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo bench figures test series apply modules install uninstall kernel shell \
-	mutants kcsan coverage gauntlet lint deps emulators clean inputs
+	mutants kcsan coverage distro gauntlet lint deps emulators clean inputs
 MAKEFLAGS += --no-print-directory
 
 export ALL KVER KSRC KIMG QEMU DESTDIR CONFIG HOURS
@@ -27,9 +27,11 @@ help:
 	@echo '  make shell              a shell in the emulated host, KERNEL=stock or a CONFIG'
 	@echo '  make mutants            the naive versions, and the test that catches each (MUTANTS=NAME)'
 	@echo '  make gauntlet           what is too long for make test; PART=test, upstream, kcsan, coverage,'
-	@echo '                          soak (HOURS=0.25), demo or bench: just that'
+	@echo '                          soak (HOURS=0.25), demo, bench or distro: just that'
 	@echo '  make kcsan              the suites and the stress tests on a kernel with KCSAN'
 	@echo '  make coverage           what the tests reach of the series, and what they do not'
+	@echo '  make distro             modules for every 6.12.y that Debian serves, each built and run'
+	@echo '                          in throw-away roots (root); DISTRO=12 or 13, by default both'
 	@echo '  make lint               the series: checkpatch, sparse, W=1, every commit builds'
 	@echo '  make deps               the Debian packages that all this calls (root)'
 	@echo '  make clean              remove build/ and out/'
@@ -100,6 +102,11 @@ gauntlet:
 
 kcsan coverage:
 	@$(MAKE) gauntlet PART=$@
+
+distro:
+	@tests/distro --check $(DISTRO)
+	@$(MAKE) deps
+	@tests/distro $(DISTRO)
 
 # What the emulated hosts boot and run.
 inputs: emulators

@@ -25,8 +25,8 @@ unset GIT_DIFF_OPTS
 unset MAKEFLAGS MFLAGS MAKELEVEL
 # Nor who built a kernel where and when, or it would be linked anew each time.
 export KBUILD_BUILD_USER=kvm-lockless-mmu KBUILD_BUILD_HOST=build KBUILD_BUILD_TIMESTAMP="Thu Jan  1 00:00:00 UTC 1970"
-# ccache does not run the preprocessor itself for what it has not seen, nor read a header twice.
-export CCACHE_DEPEND=1 CCACHE_INODECACHE=1
+# ccache does not read a header twice.
+export CCACHE_INODECACHE=1
 # depmod and modinfo live here, and Debian's users have no such PATH.
 export PATH=$PATH:/usr/sbin:/sbin
 

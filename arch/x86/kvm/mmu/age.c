@@ -98,7 +98,8 @@ static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t 
  * @end.  Returns the gfn where it ended.
  *
  * The loop is most of what it costs to age a page table of the host, so it goes over a word
- * of the bitmaps at a time, and has little in it.  Without bitmaps, most ranges are one gfn.
+ * of the bitmaps at a time, and has little in it.  Without bitmaps, most ranges are one gfn,
+ * for which words and masks would only cost.
  */
 static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 					   const struct kvm_gfn_range *range,

@@ -338,7 +338,7 @@ void pte_list_free(struct rmap_list list)
  * pte_list_count - the number of SPTEs in a list
  * @rmap_head: the head of the list
  *
- * Context: mmu_lock held for write.
+ * Context: mmu_lock held.
  * Return: the number of SPTEs.
  */
 unsigned int pte_list_count(struct kvm_rmap_head *rmap_head)
