@@ -60,6 +60,12 @@ need_space()
 	[ "$free" -ge "$2" ] || die "$1 has $free MiB free, $2 are needed: make room, or clone to a larger disk"
 }
 
+# mirror CODENAME: where apt has that one of Debian's archives from
+mirror()
+{
+	apt-get indextargets "Codename: $1" 'Created-By: Packages' | sed -n 's/^Repo-URI: //p' | head -n 1
+}
+
 # A fingerprint of files and words, for "is what was made still current?"
 fingerprint()
 {
