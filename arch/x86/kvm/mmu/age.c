@@ -107,6 +107,7 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 {
 	gfn_t table_end = gfn_round_for_level(gfn, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
 	const u64 accessed = shadow_accessed_mask;
+	const bool age_all = !op->bitmap && !op->test_only;
 
 	end = min(end, table_end);
 
@@ -149,18 +150,15 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 				aged = age_spte(spte);
 			}
 
-			if (op->bitmap)
-				young |= mask;
-			else
-				stats->young++;
-			if (op->bitmap ? clear & mask : !op->test_only)
+			stats->young++;
+			/* The mask is 0 without bitmaps. */
+			young |= mask;
+			if ((clear & mask) || age_all)
 				tdp_age_leaf(sptep, spte, aged, gfn, PG_LEVEL_4K, range, stats);
 		}
 
-		if (op->bitmap) {
+		if (op->bitmap)
 			op->bitmap->young[BIT_WORD(bit)] |= young;
-			stats->young += hweight_long(young);
-		}
 	}
 
 	return end;
