@@ -88,19 +88,28 @@ errors()
 	grep -E 'error|ERROR|\*\*\*' "$1" | sed -n '1,8p' >&2 || true
 }
 
+# patches_of series|modules: the patches of that branch, in order
+patches_of()
+{
+	local patch
+
+	for patch in "$patches"/[0-9]*.patch; do
+		[ "$1" = modules ] && grep -qE '^Scope: (mm|kunit)$' "$patch" || echo "$patch"
+	done
+	[ "$1" != modules ] || printf '%s\n' "$patches"/modules/[0-9]*.patch
+}
+
 # kvm_tree COMMIT DIR: the KVM part of a commit, ready to be built as
 # modules.  What is in DIR already and has the same content stays untouched.
 kvm_tree()
 {
-	local scratch
+	local scratch files
 
+	mapfile -t files < "$top/dkms/kvm-files"
 	scratch=$(mktemp -d -p "$build")
-	git -C "$linux" archive "$1" arch/x86/kvm virt/kvm \
-		':(glob)include/linux/kvm*.h' ':(glob)include/uapi/linux/kvm*.h' \
-		include/trace/events/kvm.h \
-		':(glob)arch/x86/include/asm/kvm*.h' ':(glob)arch/x86/include/uapi/asm/kvm*.h' |
+	git -C "$linux" archive "$1" "${files[@]}" |
 		tar -x -C "$scratch"
-	cp "$top/Kbuild" "$scratch/Kbuild"
+	cp "$top/Kbuild" "$top/VERSION" "$scratch/"
 	cp "$top/Kbuild" "$scratch/arch/x86/kvm/Kbuild"
 	mkdir -p "$2"
 	# By content, as archive sets all times to the commit's.  What make made stays.
