@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .PHONY: help demo bench figures test series apply modules install uninstall kernel shell \
-	mutants kcsan coverage distro gauntlet lint deps emulators clean inputs
+	deb status mutants kcsan coverage distro package gauntlet lint deps emulators clean inputs
 MAKEFLAGS += --no-print-directory
 
 export ALL KVER KSRC KIMG QEMU DESTDIR CONFIG HOURS
@@ -15,23 +15,26 @@ help:
 	@echo '  make demo               stock and patched KVM, side by side, on an emulated host'
 	@echo '                          MMU=shadow with guests that are shadowed, HOST=intel on an Intel host'
 	@echo '  make bench              what of aging is gained by no lock, and what by asking once: table and chart'
-	@echo '  make figures            the tables of README.md against those of the last demo and bench'
+	@echo '  make figures            the tables of bench/RESULTS.md against those of the last demo and bench'
 	@echo '  make test               lint, KUnit, selftests, a real guest, mutants'
 	@echo '                          T="age*" runs just those of tests/vm/tests.cfg; ALL=1 also what'
 	@echo '                          passed before and has not changed'
 	@echo '  make series             out/6.12/*.patch and out/6.12.mbox, for git am'
 	@echo '  make apply TREE=DIR     git am onto a kernel tree'
 	@echo '  make modules            kvm.ko, kvm-amd.ko, kvm-intel.ko in build/modules/patched'
+	@echo '  make deb                out/kvm-lockless-mmu-dkms_*.deb: modules for each kernel, with DKMS'
+	@echo '  make status             which KVM is loaded here, and what it counted; JSON=1'
 	@echo '  make install            them into updates/ of the kernel; make uninstall takes them out'
 	@echo '  make kernel             a bootable kernel, CONFIG=plain, debug, kcsan or coverage'
 	@echo '  make shell              a shell in the emulated host, KERNEL=stock or a CONFIG'
 	@echo '  make mutants            the naive versions, and the test that catches each (MUTANTS=NAME)'
 	@echo '  make gauntlet           what is too long for make test; PART=test, upstream, kcsan, coverage,'
-	@echo '                          soak (HOURS=0.25), demo, bench or distro: just that'
+	@echo '                          soak (HOURS=0.25), demo, bench, distro or package: just that'
 	@echo '  make kcsan              the suites and the stress tests on a kernel with KCSAN'
 	@echo '  make coverage           what the tests reach of the series, and what they do not'
 	@echo '  make distro             modules for every 6.12.y that Debian serves, each built and run'
 	@echo '                          in throw-away roots (root); DISTRO=12 or 13, by default both'
+	@echo '  make package            the life of what make deb makes, by apt in such roots; likewise'
 	@echo '  make lint               the series: checkpatch, sparse, W=1, every commit builds'
 	@echo '  make deps               the Debian packages that all this calls (root)'
 	@echo '  make clean              remove build/ and out/'
@@ -57,6 +60,16 @@ apply: deps
 modules: deps
 	@scripts/modules
 
+deb:
+	@scripts/deps deb
+	@scripts/deb
+
+# Its exit status says whether it is the series' KVM, which is no error of make's.
+status:
+	@mkdir -p build
+	@$(MAKE) -s -C tools/kvm OUTPUT=$(CURDIR)/build/
+	@build/kvm-lockless-mmu status $(if $(JSON),--json) || [ $$? = 1 ]
+
 install uninstall:
 	@scripts/install $@
 
@@ -78,7 +91,7 @@ demo:
 bench: emulators
 	@bench/bench
 
-# The README's counts against a run's.
+# The counts of bench/RESULTS.md against a run's.
 figures:
 	@bench/figures
 
@@ -103,10 +116,10 @@ gauntlet:
 kcsan coverage:
 	@$(MAKE) gauntlet PART=$@
 
-distro:
-	@tests/distro --check $(DISTRO)
+distro package:
+	@tests/$@ --check $(DISTRO)
 	@$(MAKE) deps
-	@tests/distro $(DISTRO)
+	@tests/$@ $(DISTRO)
 
 # What the emulated hosts boot and run.
 inputs: emulators
