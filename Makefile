@@ -44,7 +44,11 @@ help:
 	@echo '  KIMG=  a kernel image, with its modules in /lib/modules, likewise'
 	@echo '  QEMU=  a qemu-system-x86_64 of 8.1 or newer, where there is none'
 
+# A kernel that the series is not for is one before anything is installed.
+known-kver = [ -z '$(KVER)' ] || scripts/source release > /dev/null
+
 deps:
+	@$(known-kver)
 	@scripts/deps
 
 emulators: deps
@@ -54,13 +58,16 @@ series: deps
 	@scripts/assemble
 	@echo "out/6.12.mbox: $$(grep -c '^Subject:' out/6.12.mbox) patches"
 
-apply: deps
+apply:
+	@scripts/apply --check '$(TREE)'
+	@$(MAKE) deps
 	@scripts/apply '$(TREE)'
 
 modules: deps
 	@scripts/modules
 
 deb:
+	@$(known-kver)
 	@scripts/deps deb
 	@scripts/deb
 
@@ -139,4 +146,5 @@ endif
 
 clean:
 	@scripts/source removable
-	rm -rf build out
+	@echo '  CLEAN	build and out (a minute, if roots are in there)'
+	@rm -rf build out
