@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * hold-vm: keep a VM, that never runs, until killed.
+ * hold-vm: keep a VM that never runs, until hold-vm is killed.
  * hold-vm FILE | stats-fd | vcpu-stats-fd: close the VM's own fd, and keep a FILE of the VM's
  * directory in debugfs, or the stats fd of the VM or of a vCPU.
  *
- * The first and the last VM switch a static key in the scheduler, that is, patch
- * code which all CPUs run, and QEMU's TCG does not always survive that.  With
- * this in the background, other VMs are neither.
+ * The first VM of a host and the last one switch a static key in the scheduler.  That patches
+ * code that all CPUs run, and QEMU's TCG does not always survive the patching.  While hold-vm
+ * keeps its VM, no other VM is the first or the last.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What aging costs, and what it costs others.
+ * What aging costs, and what it costs the vCPUs.
  *
- * -m pass measures MGLRU aging passes over guest memory that is all young, or old, or
- * over the same memory without a VM, or beside a VM that does not map it; and how
- * long it then takes to touch that memory again.
- * -m populate measures how long vCPUs take to fault their memory in, with or
- * without a thread that ages it through MGLRU all the time, or at a fixed rate.
+ * -m pass measures MGLRU aging passes over guest memory that is all young, or all
+ * old; or over the same memory without a VM, or beside a VM that does not map it.
+ * It also measures how long it takes to touch that memory again after a pass.
  *
- * Results are lines of "key value" on stdout.  Times are for the reader to
- * judge; none makes the test fail.
+ * -m populate measures how long vCPUs take to fault their memory in.  A thread may
+ * age the memory through MGLRU meanwhile, all the time or at a fixed rate.
+ *
+ * Results are lines of "key value" on stdout.  The reader judges the times: none of
+ * them makes the test fail.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -35,9 +36,9 @@
 enum owner {
 	/* The guest touches the memory. */
 	OWNER_GUEST,
-	/* The host does, and there is no VM. */
+	/* The host touches the memory, and there is no VM. */
 	OWNER_NO_VM,
-	/* The host does, and there is a VM that does not map it. */
+	/* The host touches the memory, and there is a VM that does not map it. */
 	OWNER_EMPTY_VM,
 };
 
@@ -79,7 +80,7 @@ static struct kvm_vm *create_vm(int nr_vcpus, uint64_t pages_per_vcpu, struct kv
 	int i;
 
 	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, nr_vcpus, pages, guest_code, vcpus);
-	/* The other source is without huge pages. */
+	/* Memory of VM_MEM_SRC_ANONYMOUS has no huge pages. */
 	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
@@ -92,9 +93,9 @@ static struct kvm_vm *create_vm(int nr_vcpus, uint64_t pages_per_vcpu, struct kv
 }
 
 /*
- * Aging leaves TLBs alone, and a stale entry would keep a page old.  Turning on
- * dirty logging for a slot that maps nothing flushes the TLB of the guest, see
- * age_test.c.
+ * Aging does not flush TLBs, and a page that the guest uses through a stale TLB entry
+ * stays old.  So turn on dirty logging for a slot that maps nothing: that flushes the
+ * guest's TLB, see age_test.c.
  */
 static void touch_from_guest(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
 {
@@ -103,7 +104,7 @@ static void touch_from_guest(struct kvm_vm *vm, struct kvm_vcpu *vcpu)
 	run_vcpu(vcpu);
 }
 
-/* The same for the TLB of the host, which taking write access away flushes. */
+/* The same for the host: mprotect() takes write access away, and flushes the host's TLB. */
 static void touch_from_host(void *hva, uint64_t pages)
 {
 	uint64_t i;
@@ -140,7 +141,7 @@ static void measure_passes(enum owner owner, uint64_t pages, unsigned long round
 					     MADV_NOHUGEPAGE), "Failed to choose a page size");
 	}
 
-	/* Round 0 populates, and settles what is new in the generations. */
+	/* Round 0 populates the memory, and moves the new pages to their generations. */
 	for (i = 0; i <= rounds; i++) {
 		faults = aging_fast_faults();
 		touched = now_ns();
@@ -239,7 +240,7 @@ static void measure_populate(int nr_vcpus, uint64_t pages_per_vcpu, bool age)
 	if (age)
 		pthread_create(&ager, NULL, aging_thread, &work);
 
-	/* Taken before the line opens: this thread may be the last to pass it. */
+	/* Before the barrier opens: this thread may be the last to return from it. */
 	start = now_ns();
 	pthread_barrier_wait(&start_line);
 
@@ -264,15 +265,15 @@ static void help(const char *name)
 {
 	printf("usage: %s -m pass [-b MiB] [-i passes] [-e|-E] [-H] [-o]\n"
 	       "       %s -m populate [-v vcpus] [-b MiB] [-i rounds] [-a 0|1] [-r passes]\n"
-	       " -b: memory, with populate of each vCPU (default: 64)\n"
+	       " -b: memory, or, with -m populate, memory of each vCPU (default: 64)\n"
 	       " -i: how often to measure (default: 5)\n"
 	       " -e: the host touches the memory, and there is no VM\n"
 	       " -E: the host touches the memory, beside a VM that does not map it\n"
 	       " -H: put the memory in huge pages\n"
-	       " -o: touch it once only, so that it is old\n"
+	       " -o: touch the memory only once, so that all passes but the first find it old\n"
 	       " -v: vCPUs (default: 4)\n"
 	       " -a: age beside the vCPUs (default: 0)\n"
-	       " -r: passes a second, as far as one takes no longer (default: no pause)\n",
+	       " -r: aging passes a second, at most (default: no pause between passes)\n",
 	       name, name);
 	exit(KSFT_FAIL);
 }
@@ -340,7 +341,7 @@ int main(int argc, char *argv[])
 		__TEST_REQUIRE(thp_configured() && get_trans_hugepagesz() == HUGE_SIZE,
 			       "No transparent huge pages of 2 MiB");
 
-	/* Not line by line, a reader at the other end of a pipe waits for ever. */
+	/* Flush each line, so that a reader of a pipe need not wait for the end. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	if (!populate || age) {

@@ -2,20 +2,20 @@
 /*
  * Aging against everything else that changes SPTEs.
  *
- * Every vCPU rewrites its own slice of guest memory, over and over, with values
- * that only it can have written, and checks before each write that its last one
- * is still there.  Meanwhile host threads age the memory, log and clear dirty
- * pages, delete memslots, which zaps all roots, collapse and split the huge pages
- * behind the memory, and swap it out and in.  A write that is lost, lands in
- * another page or is missing from the dirty log is a failure.
+ * Every vCPU rewrites its own slice of guest memory, over and over.  Only this vCPU can
+ * have written its values.  Before each write, the vCPU checks that its last value is still
+ * there.  Meanwhile, host threads age the memory, log and clear dirty pages, delete memslots,
+ * which zaps all roots, collapse and split the huge pages behind the memory, and swap the
+ * memory out and in.  The test fails if a write is lost, lands in another page, or is missing
+ * from the dirty log.
  *
- * The guests may be nested ones.  Then L1 changes the page table that it has for
- * them all the time: it unmaps and write-protects pages, moves them to other
- * frames of its memory, and replaces whole tables.
+ * With -n, the guests are nested.  L1 changes their nested page table all the time: it unmaps
+ * and write-protects pages, moves them to other frames of its memory, and replaces whole
+ * tables.
  *
- * Or one more vCPU reads a memslot that comes and goes, of the same memory, and KVM zaps
- * nothing but its SPTEs when it goes: it is deleted with SPTEs in its rmaps, while it is
- * aged.
+ * With -r, one more vCPU reads a memslot that comes and goes, and that has the same memory.
+ * When the memslot goes, KVM zaps only the SPTEs of that memslot.  So KVM deletes a memslot
+ * that has SPTEs in its rmaps, while the memslot is aged.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -44,28 +44,28 @@
 #define HUGE_SIZE	(2ULL << 20)
 #define PAGES_PER_HUGE	(HUGE_SIZE / PAGE_SIZE)
 
-/* Pages that are marked and read back together. */
+/* Pages that idle_thread() marks and reads back together. */
 #define IDLE_BATCH	64
 
-/* How often L2 lets L1 in: once for as many pages.  And what L1 does each time. */
+/* L2 calls L1 after so many pages, and L1 then makes so many changes. */
 #define PAGES_PER_VISIT	64
 #define CHANGES		8
 
 #define MAX_NESTED	8
 
-/* What the guest has to know; set before it runs. */
+/* What the guest has to know, set before it runs. */
 static uint64_t slice_pages;
 static uint64_t seed;
 static bool nested;
 static uint64_t nr_vcpus = 2;
 static bool read_zapped;
 
-/* What L1 has to know, of all vCPUs; @lock is for what it changes. */
+/* L1's data, shared by all vCPUs.  @lock protects what L1 changes. */
 static struct {
 	struct l2_map map;
 	struct l2 l2[MAX_NESTED];
 	int lock;
-	/* The frame that holds each page, and a free one for each vCPU. */
+	/* The frame that holds each page, and a free frame for each vCPU. */
 	uint64_t *frames;
 	uint64_t spare_frame[MAX_NESTED];
 	uint64_t spare_table;
@@ -102,8 +102,9 @@ static void guest_code(uint64_t index)
 }
 
 /*
- * Reads the memslot that comes and goes, at either of its places: the page of that number
- * of the others' memory, or nothing, which reads as 0.  Tells how often it was there.
+ * Read the memslot that comes and goes, at both of its addresses.  Each page of the memslot
+ * is the page of the same number that the other vCPUs write.  While the memslot is gone, a
+ * read returns 0.  Report how many reads found the memslot.
  */
 static void reader_code(void)
 {
@@ -140,7 +141,7 @@ static void l1_map_page(uint64_t page)
 	WRITE_ONCE(*l1_entry(page), frame_gpa(l1.frames[page]) | l1.map.page_bits);
 }
 
-/* Only for a page of its own L2, which does not run meanwhile. */
+/* L1 moves only pages that its own L2 writes: that L2 does not run meanwhile. */
 static void l1_move_page(uint64_t index, uint64_t page)
 {
 	uint64_t from = l1.frames[page];
@@ -202,7 +203,7 @@ static void l1_code(uint64_t index)
 	l2_init(l2, &l1.map, guest_code, index);
 
 	for (;;) {
-		/* Nobody else says which translations to forget. */
+		/* L1 changed the nested page table, on this vCPU or on another one. */
 		l2_flush(l2);
 		exit = l2_run(l2);
 
@@ -231,7 +232,7 @@ static void l1_code(uint64_t index)
 struct vcpu_worker {
 	pthread_t thread;
 	struct kvm_vcpu *vcpu;
-	/* Completed sweeps, written by the thread alone. */
+	/* Completed sweeps.  Only this thread writes the count. */
 	uint64_t sweeps;
 };
 
@@ -251,7 +252,7 @@ static void *vcpu_thread(void *arg)
 	struct vcpu_worker *worker = arg;
 	struct ucall uc;
 
-	/* Stop between two sweeps, when all pages of the slice hold one value. */
+	/* Stop between two sweeps: all pages of the slice then have the tag of one sweep. */
 	while (!stress_stopping()) {
 		vcpu_run(worker->vcpu);
 
@@ -283,7 +284,7 @@ static void *reader_thread(void *arg)
 	while (!stress_stopping()) {
 		vcpu_run(reader.vcpu);
 
-		/* The memslot is not there. */
+		/* The memslot is gone: have the read return 0. */
 		if (run->exit_reason == KVM_EXIT_MMIO) {
 			TEST_ASSERT(!run->mmio.is_write, "The reader wrote 0x%llx",
 				    run->mmio.phys_addr);
@@ -306,7 +307,10 @@ static void *reader_thread(void *arg)
 	return NULL;
 }
 
-/* Mark and read back pages; their frames may change underneath, which is fine. */
+/*
+ * Mark pages idle and read them back.  A page may move to another frame meanwhile.  That is
+ * fine: nothing looks at the answers.
+ */
 static void *idle_thread(void *arg)
 {
 	uint64_t pfns[IDLE_BATCH];
@@ -348,8 +352,8 @@ static void snapshot(uint64_t *words)
 }
 
 /*
- * The protocols of the dirty log: fetching a log clears it, clearing is an
- * ioctl of its own, and that with all pages dirty at the start.
+ * The protocols of the dirty log: KVM_GET_DIRTY_LOG clears the log; or
+ * KVM_CLEAR_DIRTY_LOG does; or the latter, with all pages dirty at the start.
  */
 static const uint64_t log_modes[] = {
 	0,
@@ -360,9 +364,9 @@ static const uint64_t log_modes[] = {
 #define ROUNDS_PER_LOG	3
 
 /*
- * A word that differs between two looks was written between them.  The first
- * look comes after logging was turned on, or the log cleared, and the second
- * before the log is fetched, so the log has to have that page.
+ * If a word differs between two looks, a vCPU wrote the page between them.  The
+ * first look comes after logging was turned on, or the log was cleared.  The second
+ * comes before the log is fetched.  So the log has to have the page.
  */
 static void check_dirty_log(struct stress_worker *worker, uint64_t mode, uint64_t *before,
 			    uint64_t *after, unsigned long *log)
@@ -389,7 +393,7 @@ static void check_dirty_log(struct stress_worker *worker, uint64_t mode, uint64_
 
 		if (mode)
 			kvm_vm_clear_dirty_log(vm, TEST_SLOT, log, 0, nr_pages);
-		/* Without a write, nothing was checked. */
+		/* Without a write, this round has checked nothing. */
 		if (written)
 			stress_count(worker);
 	}
@@ -422,11 +426,12 @@ static void *dirty_log_thread(void *arg)
 }
 
 /*
- * Create, move and delete a slot that the guest does not use, so that no vCPU has
- * to wait for it to come back; by KVM's old habit, deleting zaps the SPTEs of all
- * slots.  It has memory that is aged, so that it is found while it comes and goes.
+ * Create, move and delete a slot.  Only the reader of -r uses the slot, so no other vCPU
+ * waits until it comes back.  Without -r, deleting the slot zaps the SPTEs of all slots
+ * (KVM_X86_QUIRK_SLOT_ZAP_ALL).  The slot has memory that is aged, so that aging finds the
+ * slot while it comes and goes.
  *
- * The slot is unknown to the library, whose list of slots is not thread-safe.
+ * The library does not know the slot, because the library's list of slots is not thread-safe.
  */
 static void *memslot_thread(void *arg)
 {
@@ -438,13 +443,13 @@ static void *memslot_thread(void *arg)
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, HUGE_SIZE, hva);
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM + HUGE_SIZE, 0, NULL);
 		stress_count(arg);
-		/* Let vCPUs map something that the next round can zap. */
+		/* Let vCPUs map pages, for the next round to zap. */
 		usleep(stress_random(&state) % 20000);
 	}
 	return NULL;
 }
 
-/* Make a huge page of 2 MiB of live memory; false if that is not possible now. */
+/* Collapse 2 MiB of memory in use to a huge page; false if that is not possible now. */
 static bool collapse(void *hva)
 {
 	return !madvise(hva, HUGE_SIZE, MADV_HUGEPAGE) && !madvise(hva, HUGE_SIZE, MADV_COLLAPSE);
@@ -458,15 +463,15 @@ static void *huge_thread(void *arg)
 	while (!stress_stopping()) {
 		uint64_t page = stress_random(&state) % nr_huge * PAGES_PER_HUGE;
 
-		/* Fails while somebody else holds a reference to a page. */
+		/* Fails while something else holds a reference to a page. */
 		if (collapse(page_word(page)))
 			stress_count(arg);
 		usleep(stress_random(&state) % 5000);
 
 		/*
-		 * A mapping that ends inside a huge page splits it, and asking
-		 * for no huge pages is enough to end one.  Unlike a change of
-		 * protection it never takes the page from the guest.
+		 * The kernel splits a huge page in which a VMA ends, and
+		 * MADV_NOHUGEPAGE makes a VMA end there.  Unlike mprotect(),
+		 * MADV_NOHUGEPAGE never takes the page from the guest.
 		 */
 		page += stress_random(&state) % (PAGES_PER_HUGE - 2) + 1;
 		TEST_ASSERT(!madvise(page_word(page), PAGE_SIZE, MADV_NOHUGEPAGE),
@@ -478,7 +483,7 @@ static void *huge_thread(void *arg)
 
 #define SWAP_PAGES	64
 
-/* Swap out a few pages, and in again by reading them, see swap_util.h. */
+/* Swap a few pages out, and in again by reads, see swap_util.h. */
 static void *swap_thread(void *arg)
 {
 	uint64_t state = seed ^ 's';
@@ -512,7 +517,7 @@ static struct stress_worker workers[] = {
 	{}
 };
 
-/* Is there a vCPU that has not finished a single sweep yet? */
+/* Has any vCPU not finished its first sweep yet? */
 static bool vcpus_unfinished(bool print)
 {
 	bool ret = false;
@@ -557,10 +562,10 @@ static uint64_t count_wrong_pages(void)
 
 	for (page = 0; page < nr_pages; page++) {
 		owner = page / slice_pages;
-		/* Nested guests have no other pages, and L1 uses those as it likes. */
+		/* L2 does not use the pages behind the slices: their frames are L1's spare ones. */
 		if (nested && owner >= nr_vcpus)
 			break;
-		/* What is left over by the division into slices has no owner. */
+		/* No vCPU writes the pages that the division into slices leaves over. */
 		expected = page_tag(page, owner < nr_vcpus ? vcpu_workers[owner].sweeps : 0);
 		word = page_word(nested ? frames[page] : page);
 		if (*word == expected)
@@ -634,7 +639,8 @@ static void help(const char *name)
 	       "     m memslot deletion, h huge page collapse and split, s swap\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
 	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n"
-	       " -r: one more vCPU reads the memslot that is deleted, which zaps nothing else\n",
+	       " -r: one more vCPU reads the memslot that is deleted, and deleting it zaps only\n"
+	       "     the SPTEs of that memslot\n",
 	       name);
 	exit(KSFT_FAIL);
 }
@@ -683,7 +689,7 @@ int main(int argc, char *argv[])
 	    (nested && (nr_vcpus > MAX_NESTED || mib > 1024 || read_zapped)) ||
 	    (read_zapped && !stress_enabled(workers, 'm')))
 		help(argv[0]);
-	/* A frame to move pages to for each L1. */
+	/* With -n, each vCPU's L1 gets a spare frame, to move pages to. */
 	slice_pages = nr_pages / nr_vcpus - nested;
 
 	ksft_print_header();
@@ -730,7 +736,7 @@ int main(int argc, char *argv[])
 
 	run_threads(seconds);
 
-	/* The threads have asserted the rest, or we would not be here. */
+	/* The threads have asserted everything else. */
 	for (worker = workers; worker->name; worker++) {
 		if (worker->disabled)
 			continue;

@@ -2,14 +2,14 @@
 /*
  * Is what a guest wrote still there, after it was aged and swapped out?
  *
- * Memory comes in from swap clean, by a read of the host, see swap_util.h.  Then the
- * guest writes it, KVM alone knows, and the host ages it: once or again, before or
- * after the guest reads or writes more, and with dirty logging turned on and off
- * between.  Then it goes out to swap once more, and what comes back has to be what
- * the guest wrote last.
+ * The host reads pages in from swap, so they are clean, see swap_util.h.  Then the
+ * guest writes the pages, which KVM alone knows, and the host ages them: once or
+ * again, before or after the guest reads or writes more, and with dirty logging
+ * turned on and off between.  Then the host swaps the pages out once more, and what
+ * it reads back has to be what the guest wrote last.
  *
- * Nothing runs beside anything else, so each run does the same: races are for
- * age_stress_test.
+ * Host and guest take turns, so each run does the same.  age_stress_test covers the
+ * races.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,12 +27,12 @@
 #define TEST_SLOT	1
 #define TEST_MEM	0x100000000ULL
 
-/* How often to ask for pages that somebody held a moment ago. */
+/* How often to try to swap out pages that something held a moment ago. */
 #define SWAP_TRIES	50
 
 /*
- * What is done to pages that came from swap clean: the guest (r)eads or (w)rites
- * all of them, the host (a)ges them, or turns dirty (l)ogging on and off.
+ * The steps of each case, for pages that came clean from swap: the guest (r)eads or
+ * (w)rites all of them, the host (a)ges them, or turns dirty (l)ogging on and off.
  */
 static const char *const cases[] = {
 	"w", "wa", "waa", "war", "wara", "waw", "wawa", "warawa", "wal", "wala",
@@ -42,7 +42,7 @@ static const char *const cases[] = {
 /* What the host tells the guest. */
 static struct {
 	uint64_t nr_pages;
-	/* What pages hold, or are to hold, see page_tag(). */
+	/* The version that the guest reads from the pages, or writes to them, see page_tag(). */
 	uint64_t version;
 	bool write;
 } job;
@@ -77,7 +77,7 @@ static void l2_code(uint64_t unused)
 	guest_code();
 }
 
-/* L2 does what else the guest does, and never comes back. */
+/* L2 does what the guest does otherwise, and never exits to L1. */
 static void l1_code(void)
 {
 	l2_run_for_good(&l2, &l2_map, l2_code, 0);
@@ -125,14 +125,14 @@ static void age(void)
 	page_idle_mark(&idle, pfns, job.nr_pages);
 }
 
-/* How many pages stayed. */
+/* Returns how many pages did not go out. */
 static uint64_t swap_all_out(void)
 {
 	uint64_t page, left = 0;
 	int i;
 
 	for (i = 0; i < SWAP_TRIES; i++) {
-		/* Pages in a batch of another CPU, which is slow to empty. */
+		/* Pages may be in another CPU's batch.  Draining is slow: try without it first. */
 		if (i)
 			aging_drain_lru();
 		swap_out(page_word(0), job.nr_pages * PAGE_SIZE);
@@ -147,7 +147,7 @@ static uint64_t swap_all_out(void)
 	return left;
 }
 
-/* Read in all pages; returns how many are clean, @wrong how many are not as written. */
+/* Read all pages in.  Returns how many are clean; @wrong counts those with a wrong value. */
 static uint64_t swap_all_in(uint64_t *wrong)
 {
 	uint64_t page, value, clean = 0;
@@ -172,7 +172,7 @@ static void run_case(const char *steps)
 
 	left = swap_all_out();
 	clean = swap_all_in(&wrong);
-	/* Else the last case would have failed. */
+	/* The case before this one has checked the contents. */
 	TEST_ASSERT(!wrong, "%lu pages are wrong before case %s", wrong, steps);
 
 	for (step = steps; *step; step++) {
@@ -196,11 +196,11 @@ static void run_case(const char *steps)
 	if (left || wrong || clean < job.nr_pages)
 		ksft_print_msg("%s: %lu of %lu pages came clean, %lu not out in time, %lu wrong\n",
 			       steps, clean, job.nr_pages, left, wrong);
-	/* A few pages may be held by others; none may be wrong. */
+	/* Something else may hold a few pages; no page may be wrong. */
 	ksft_test_result(!wrong && clean >= job.nr_pages / 2 && left <= job.nr_pages / 2,
 			 "%s%s\n", nested ? "nested_" : "", steps);
 
-	/* One failure is not to fail the cases that follow. */
+	/* Write all pages anew, so that the next cases do not fail for this one. */
 	if (wrong)
 		run_guest_pass(true);
 }
@@ -230,10 +230,10 @@ static void help(const char *name)
 	       "     (default: page_idle where the kernel has it)\n"
 	       " -p: 4 KiB pages of memory (default: 256)\n"
 	       " -n: the guest is a nested one, with nested paging\n"
-	       " case: what is done to pages that came from swap clean, a letter a step\n"
-	       "     (default: a number of them):\n"
-	       "     r, w the guest reads or writes all, a they are aged,\n"
-	       "     l dirty logging is turned on and off\n", name);
+	       " case: the steps for pages that came clean from swap, one letter each\n"
+	       "     (default: a built-in list of cases):\n"
+	       "     r, w the guest reads or writes all pages, a the host ages them,\n"
+	       "     l the host turns dirty logging on and off\n", name);
 	exit(KSFT_FAIL);
 }
 
@@ -296,10 +296,10 @@ int main(int argc, char *argv[])
 	TEST_ASSERT(pfns, "Out of memory");
 
 	create_vm();
-	/* Nobody but the host has touched them. */
+	/* So far, only the host has touched the pages. */
 	swap_all_out();
 	__TEST_REQUIRE(swap_all_in(&wrong) >= job.nr_pages / 2,
-		       "What is swapped in does not stay on swap: it is a RAM disk, or near full");
+		       "Swapped-in pages do not stay on swap: swap is a RAM disk, or nearly full");
 	ksft_print_msg("%lu pages of %s, aged through %s\n", job.nr_pages,
 		       nested ? "a nested guest" : "a guest", with_idle ? "page_idle" : "MGLRU");
 	ksft_set_plan(nr);

@@ -2,20 +2,21 @@
 /*
  * Does aging tell the truth about a guest?
  *
- * A guest reads some of its pages, writes others and leaves the rest alone; the
- * host ages the memory and compares what aging says with what the guest did.
- * With page_idle every page is compared, with MGLRU the number of young pages, or
- * which pages go when those of the old generations are evicted, or what page_idle
- * says of pages that MGLRU had to skip.
- * The guest may be a nested one, whose memory KVM maps with shadow pages, or one without
- * nested paging, for which KVM has a second root of the same memory; L1 then uses some of
- * the pages, and the nested guest the others.
+ * A guest reads some of its pages, writes others and leaves the rest alone.  The host
+ * ages the memory and compares what aging says with what the guest did:
  *
- * Aging does not flush TLBs, so a guest with a stale translation may use a page
- * without setting Accessed again.  The test therefore flushes between aging and
- * running the guest, see flush_guest_tlb(), and can then be strict.  What it
- * cannot survive is somebody else aging the same memory: run it without memory
- * pressure and without DAMON.
+ * - page_idle: the age of every page;
+ * - MGLRU: the number of young pages (lru), which pages go when the host evicts the old
+ *   generations (evict, look), or what page_idle says of pages that MGLRU skipped (skip).
+ *
+ * The guest may be a nested one (-n), whose memory KVM maps with shadow pages.  Or it may
+ * be a nested one without nested paging (-N), for which KVM has a second root of the same
+ * memory.  L1 then uses some of the pages, and L2 the rest.
+ *
+ * Aging does not flush TLBs, so a guest with a stale TLB entry may use a page without
+ * setting Accessed again.  Therefore the test flushes after it ages and before it runs the
+ * guest, see flush_guest_tlb(), and can be strict.  The test fails if anything else ages
+ * the same memory: run it without memory pressure and without DAMON.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,7 +44,7 @@
 
 #define AGE_BITMAP	"/sys/module/kvm/parameters/age_bitmap"
 
-/* Checks per round, see run_idle_round() and the others, without -L. */
+/* Checks that each run_*_round() makes in every mode. */
 #define CHECKS		3
 
 enum touch {
@@ -61,16 +62,16 @@ enum phase {
 /* What the host tells the guest. */
 static struct {
 	uint64_t nr_units;
-	/* A unit is what ages as one: a page, or a huge page. */
+	/* Aging treats a unit as one: a page, or a huge page. */
 	uint64_t unit_pages;
 	uint64_t round;
 	enum phase phase;
 	bool read_only;
-	/* L2 has none. */
+	/* Does the guest read ROM_MEM?  L2 has none. */
 	bool rom;
 } job;
 
-/* Host and guest compute the same pattern, so none has to be handed over. */
+/* Host and guest compute the same pattern: the host need not pass it. */
 static uint64_t pattern_hash(uint64_t unit, uint64_t round)
 {
 	uint64_t hash = (unit + 1) * 0x9e3779b97f4a7c15ULL ^ (round + 1) * 0xbf58476d1ce4e5b9ULL;
@@ -84,7 +85,7 @@ static enum touch pattern(uint64_t unit, uint64_t round)
 {
 	uint64_t hash = pattern_hash(unit, round);
 
-	/* Few huge pages fit, and each kind of answer has to be wanted. */
+	/* With few huge pages, too, the pattern has a young unit and an old one. */
 	if (unit == 0)
 		return TOUCH_READ;
 	if (unit == 1)
@@ -96,9 +97,9 @@ static enum touch pattern(uint64_t unit, uint64_t round)
 }
 
 /*
- * With small pages the control touches one page per page table of the guest, so
- * that it finds the same page tables young as a full pattern does.  With huge
- * pages that would be everything, so it touches nothing.
+ * With small pages, the control touches one page per page table of the guest, so
+ * that the same page tables are young after it as after a full pattern.  With huge
+ * pages, one page per page table would be all memory, so the control touches none.
  */
 static bool control_touches(uint64_t unit)
 {
@@ -115,7 +116,7 @@ static void guest_touch(uint64_t page, enum touch touch)
 		WRITE_ONCE(*word, page);
 }
 
-/* All units are touched to populate the memory, else one of @of, the @nth of these. */
+/* PHASE_POPULATE touches all units.  The other phases touch the @nth of @of parts of them. */
 static void guest_phase(uint64_t of, uint64_t nth)
 {
 	uint64_t unit, page;
@@ -160,7 +161,7 @@ static void l2_code(uint64_t unused)
 	guest_code();
 }
 
-/* L2 does what else the guest does, and never comes back. */
+/* L2 does what the guest does otherwise, and never exits to L1. */
 static void l1_code(void)
 {
 	l2_run_for_good(&l2, &l2_map, l2_code, 0);
@@ -174,7 +175,7 @@ static void flat_l2_code(uint64_t unused)
 	}
 }
 
-/* The two take turns. */
+/* L1 and L2 take turns, and each touches half of the units. */
 static void flat_l1_code(void)
 {
 	l2_init(&l2, NULL, flat_l2_code, 0);
@@ -188,7 +189,10 @@ static void flat_l1_code(void)
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpu;
 static struct page_idle idle;
-/* Unit by unit, but for the order in which page_idle is asked of them. */
+/*
+ * These arrays have one order, in which the test asks page_idle: unit by unit, except with
+ * -m skip, where unit_order[] says which unit an index stands for.
+ */
 static uint64_t *unit_order;
 static uint64_t *unit_pfns;
 static bool *unit_idle;
@@ -200,7 +204,7 @@ static bool flat;
 static bool ask_at_once;
 static bool look_around;
 static bool skip_others;
-/* Aging takes away access to a page, and a fault without mmu_lock brings it back. */
+/* Without A/D bits, aging takes R, W and X from an SPTE.  A fast page fault restores them. */
 static bool access_tracking;
 
 static void run_phase(enum phase phase, uint64_t round)
@@ -221,14 +225,13 @@ static void run_phase(enum phase phase, uint64_t round)
 }
 
 /*
- * Make the guest set Accessed again wherever it goes.
+ * Make the guest set Accessed again on each page that it uses.
  *
- * Turning on dirty logging for a slot ends with an unconditional flush, and
- * turning it on for a slot that maps nothing changes no SPTE.  Without ranged
- * flushes, which KVM has under Hyper-V only, the flush is of the whole TLB.  The
- * guest does not run meanwhile, so the flush waits for its next entry, which is
- * when it is needed.  Creating or deleting a slot would flush too, but the
- * latter drops every SPTE of the VM.
+ * When userspace turns on dirty logging for a slot, KVM flushes TLBs in any case.
+ * For a slot that maps nothing, KVM changes no SPTE.  The flush is of the whole
+ * TLB: KVM has ranged flushes under Hyper-V only.  The guest does not run now, so
+ * the flush happens at its next entry, in time.  Deleting a slot would flush, too,
+ * but would zap every SPTE of the VM.
  *
  * An emulated SVM host flushes at every entry and exit anyway.
  */
@@ -238,7 +241,7 @@ static void flush_guest_tlb(void)
 	vm_mem_region_set_flags(vm, FLUSH_SLOT, 0);
 }
 
-/* Mark all memory idle, which clears young, and count what is not idle then. */
+/* Mark all units idle, which clears young, and count those that are not idle after that. */
 static uint64_t mark_all_idle(void)
 {
 	uint64_t unit, busy = 0;
@@ -256,8 +259,8 @@ static uint64_t mark_all_idle(void)
 }
 
 /*
- * The guest does not run and no other VM does anything, so nobody else takes mmu_lock
- * between the two readings.
+ * Neither the guest nor another VM runs, so aging alone can take mmu_lock between the two
+ * readings.
  */
 static void check_locks(uint64_t round, long before)
 {
@@ -325,13 +328,13 @@ static unsigned long lru_pass(void)
 }
 
 /*
- * The generations count every page of the process, so its stack and heap and the
- * guest's code and page tables are young too.  How many these are is what the
- * control finds beyond the few pages that it touches; it is the same in all
- * passes but for JITTER pages, one or two in practice.
+ * The generations count every page of the process, so its stack and heap, and the
+ * guest's code and page tables, count as young, too.  The control finds their
+ * number: it is what is young beyond the few pages that the control touches.  The
+ * number is the same in all passes, give or take JITTER pages, one or two in practice.
  */
 #define JITTER		4
-/* No more than this is young besides, not counting page tables. */
+/* At most so many of these pages are young, not counting page tables. */
 #define MAX_OTHERS	64
 
 static void run_lru_round(uint64_t round)
@@ -347,11 +350,11 @@ static void run_lru_round(uint64_t round)
 		if (pattern(unit, round) != TOUCH_NONE)
 			used += job.unit_pages;
 	}
-	/* Page tables that the control left alone, see control_touches(). */
+	/* The guest's page tables that the control does not use, see control_touches(). */
 	if (job.unit_pages > 1)
 		tables = pages / PAGES_PER_HUGE;
 
-	/* The first pass takes what earlier rounds left. */
+	/* The first pass makes old what earlier rounds left young. */
 	lru_pass();
 	flush_guest_tlb();
 	run_phase(PHASE_CONTROL, round);
@@ -376,9 +379,9 @@ static void run_lru_round(uint64_t round)
 			 "round %lu: what it left alone is old\n", round);
 }
 
-/* As many leaf SPTEs at least, if KVM is asked about a page table, not a page. */
+/* If mm/ asks KVM about a page table at once, a range has at least so many leaf SPTEs. */
 #define MANY_PER_RANGE	16
-/* And if those around a young page are asked about, which is asked about by itself. */
+/* The same for reclaim: it asks about a page, and, if the page is young, about those around. */
 #define FEW_PER_RANGE	2
 
 static void check_at_once(uint64_t round, long ranges, long scanned, long many)
@@ -390,8 +393,9 @@ static void check_at_once(uint64_t round, long ranges, long scanned, long many)
 }
 
 /*
- * Taking a huge page from the guest takes two flushes, as it is split first; finding it
- * young must take none.  It is the one kind that MGLRU has clear_flush_young() asked about.
+ * To take a huge page from the guest, KVM flushes twice, because mm/ splits the page first.
+ * To find the page young, KVM must not flush.  With MGLRU, reclaim calls clear_flush_young()
+ * for huge pages only.
  */
 static void check_flushes(uint64_t round, uint64_t flushes)
 {
@@ -408,9 +412,9 @@ static void check_flushes(uint64_t round, uint64_t flushes)
 }
 
 /*
- * Those that the guest used are in a younger generation than those that it did not, so
- * the latter are gone when the older generations are evicted.  Page by page, as a
- * generation that has the right number of pages may have the wrong ones.
+ * Pages that the guest used are in a younger generation than those that it left alone.  So
+ * when the host evicts the older generations, the pages that the guest left alone must go.
+ * Check page by page: a generation may have the right number of pages, but the wrong ones.
  */
 static void run_evict_round(uint64_t round)
 {
@@ -422,7 +426,7 @@ static void run_evict_round(uint64_t round)
 	flush_guest_tlb();
 	run_phase(PHASE_PATTERN, round);
 
-	/* Eviction, not a walk of page tables, is to find out what was used. */
+	/* With -m look, eviction has to find the used pages, not a walk of page tables. */
 	if (look_around) {
 		aging_lru_walk(false);
 		ranges = aging_stat("ranges");
@@ -443,7 +447,7 @@ static void run_evict_round(uint64_t round)
 	}
 
 	flushes = vm_get_stat(vm, "remote_tlb_flush_requests");
-	/* What is locked or not on its list stays at first. */
+	/* Pages that are locked, or not on their list, stay at the first try. */
 	for (tries = 0; tries < 10; tries++) {
 		aging_lru_evict_old();
 
@@ -477,8 +481,8 @@ static void run_evict_round(uint64_t round)
 }
 
 /*
- * Whose memcg is aged in run_skip_round()?  That of every other page of every other page
- * table, which so is one that need not be asked about, or one with pages to skip.
+ * The memcg that run_skip_round() ages has every other page of every other page table.  So
+ * mm/ need not ask KVM about half of the page tables, and has pages to skip in the rest.
  */
 static bool is_asked(uint64_t unit)
 {
@@ -491,9 +495,9 @@ static bool is_ours(uint64_t unit)
 }
 
 /*
- * A page table holds pages of two memcgs, of which one is aged.  What is young of the
- * other was skipped, and so stays young: page_idle finds it afterwards, and finds no
- * more of what was aged.
+ * A page table maps pages of two memcgs, and MGLRU ages one of them.  MGLRU skips the pages
+ * of the other memcg, so those that are young stay young.  page_idle must find these young
+ * afterwards, and the aged ones old.
  */
 static void run_skip_round(uint64_t round)
 {
@@ -501,7 +505,7 @@ static void run_skip_round(uint64_t round)
 	unsigned long young;
 	long ranges, scanned;
 
-	/* The first pass takes what earlier rounds left. */
+	/* The first pass makes old what earlier rounds left young. */
 	lru_pass();
 	mark_all_idle();
 	flush_guest_tlb();
@@ -537,7 +541,7 @@ static void run_skip_round(uint64_t round)
 			 "round %lu: KVM is not asked about tables with none of ours\n", round);
 }
 
-/* Do VMs that are created now take a bitmap? */
+/* Will a VM that is created now take a bitmap? */
 static bool age_bitmap(void)
 {
 	char c = 'N';
@@ -559,13 +563,13 @@ static void set_age_bitmap(bool value)
 		    "Failed to write " AGE_BITMAP);
 }
 
-/* Also at exit, whatever fails. */
+/* exit() runs this, also after a failed assertion. */
 static void allow_age_bitmap(void)
 {
 	set_age_bitmap(true);
 }
 
-/* One VM of a process is enough to have all of it asked about page by page. */
+/* If one VM of a process takes no bitmap, mm/ asks page by page about all of the process. */
 static void create_vm_without_bitmap(void)
 {
 	atexit(allow_age_bitmap);
@@ -585,7 +589,7 @@ static void create_vm(uint64_t pages)
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, FLUSH_MEM, FLUSH_SLOT, 1, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
-	/* Aged along with the rest, in a memslot that the guest cannot write, as a BIOS is. */
+	/* Have aging visit a read-only memslot, too, like that of a BIOS. */
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, ROM_MEM, ROM_SLOT, ROM_PAGES,
 				    KVM_MEM_READONLY);
 	virt_map(vm, ROM_MEM, ROM_MEM, ROM_PAGES);
@@ -599,12 +603,12 @@ static void create_vm(uint64_t pages)
 		sync_global_to_guest(vm, l2);
 	}
 
-	/* The zero page, which a read would map, is on no LRU list. */
+	/* Populate by writing: a read would map the zero page, which is on no LRU list. */
 	hva = addr_gpa2hva(vm, TEST_MEM);
 	if (skip_others) {
 		uint64_t page;
 
-		/* Pages belong to the memcg that first touches them. */
+		/* A page belongs to the memcg that touches it first. */
 		aging_lru_leave();
 		for (page = 0; page < pages; page++) {
 			if (!is_ours(page))
@@ -628,8 +632,9 @@ static void lookup_pfns(void)
 	TEST_ASSERT(unit_pfns && unit_idle && unit_order, "Out of memory");
 
 	/*
-	 * It is asked of neighbours in memory at once, and those are pages of one memcg:
-	 * these first, then the others.
+	 * page_idle_test() asks once about frames of one word that follow each other in its
+	 * argument.  Neighbours in memory are pages of one memcg, so list the pages of the
+	 * aged memcg first, then those of the other.
 	 */
 	for (unit = 0; unit < job.nr_units; unit++) {
 		if (!skip_others || is_ours(unit))
@@ -645,7 +650,7 @@ static void lookup_pfns(void)
 		unit_pfns[i] = page_idle_pfn(&idle, hva);
 		left_out += !unit_pfns[i];
 	}
-	/* The guest has written all of it, so it is mapped. */
+	/* The host has written all pages, so they are mapped, and have frames. */
 	if (left_out)
 		ksft_print_msg("%lu units at the end of memory are left out\n", left_out);
 	TEST_ASSERT(left_out < 64 && left_out < job.nr_units / 2,
@@ -655,18 +660,20 @@ static void lookup_pfns(void)
 static void help(const char *name)
 {
 	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnNLF]\n"
-	       " -m: age through page_idle, or through MGLRU in debugfs; with evict, by each page,\n"
-	       "     which takes swap; with look, the same, but aged by eviction itself; with skip,\n"
-	       "     three of four pages are of a memcg that is not aged, and page_idle looks after\n"
-	       "     (default: page_idle where the kernel has it)\n"
+	       " -m: how to age (default: idle where the kernel has page_idle, else lru)\n"
+	       "     idle   page_idle\n"
+	       "     lru    MGLRU in debugfs, and count the young pages\n"
+	       "     evict  MGLRU, and look which pages it evicts; wants swap\n"
+	       "     look   as evict, but eviction itself finds the young pages\n"
+	       "     skip   MGLRU, of a memcg that has one of four pages; page_idle checks\n"
 	       " -p: 4 KiB pages to age (default: 4096)\n"
 	       " -i: rounds (default: 3; 1 of -m evict -H, as huge pages do not come back)\n"
 	       " -H: put the memory in 2 MiB pages; -p is rounded up, 4 of them at least\n"
 	       " -r: the guest only reads\n"
 	       " -n: the guest is a nested one, with nested paging\n"
-	       " -N: half of what it does is done by a nested guest, without nested paging\n"
+	       " -N: a nested guest without nested paging does half of what the guest does\n"
 	       " -L: aging must not take mmu_lock, as counted by lock_stat; not with look or skip\n"
-	       " -F: beside a VM that cannot be asked about several pages at once\n", name);
+	       " -F: add a VM that takes no bitmap, so that mm/ asks KVM page by page\n", name);
 	exit(KSFT_FAIL);
 }
 
@@ -719,7 +726,7 @@ int main(int argc, char *argv[])
 			help(argv[0]);
 		}
 	}
-	/* Two pages are the least that has both kinds in it. */
+	/* At least two pages: one that the guest uses, and one that it leaves alone. */
 	if (optind != argc || pages < 2 || !rounds)
 		help(argv[0]);
 	if ((look_around && count_locks) || (skip_others && (huge_pages || count_locks)))
@@ -759,7 +766,7 @@ int main(int argc, char *argv[])
 			rounds = 1;
 	}
 	__TEST_REQUIRE(!fallback || age_bitmap(), "No VM can be asked about several pages at once");
-	/* A huge page has a range of its own. */
+	/* mm/ asks about each huge page by itself. */
 	ask_at_once = age_bitmap() && !fallback && !huge_pages;
 
 	create_vm(pages);
@@ -767,7 +774,7 @@ int main(int argc, char *argv[])
 		create_vm_without_bitmap();
 	ksft_print_msg("aging %lu pages of %s through %s\n", pages,
 		       nested ? "a nested guest" : "a guest", want_idle ? "page_idle" : "MGLRU");
-	/* Faults of nested guests take mmu_lock. */
+	/* KVM fixes faults of nested guests with mmu_lock held. */
 	access_tracking = want_idle && !nested && host_cpu_is_intel &&
 			  get_kvm_intel_param_bool("ept") && !get_kvm_intel_param_bool("eptad");
 	__TEST_REQUIRE(!access_tracking || aging_fast_faults() >= 0,
@@ -780,14 +787,14 @@ int main(int argc, char *argv[])
 		       "lock_stat does not know mmu_lock");
 	if (want_pfns)
 		lookup_pfns();
-	/* A second after a guest is shadowed, KVM looks once, with mmu_lock, if it still is. */
+	/* Let the VM settle: in the rounds, aging alone may take mmu_lock. */
 	if (count_locks)
 		usleep(1500000);
 
 	for (round = 1; round <= rounds; round++) {
 		if (want_evict && round > 1)
 			run_phase(PHASE_POPULATE, round);
-		/* Faults and activation leave pages in batches, off the lists. */
+		/* Page faults and activation leave pages in per-CPU batches, off the LRU lists. */
 		aging_drain_lru();
 		if (want_idle)
 			run_idle_round(round);

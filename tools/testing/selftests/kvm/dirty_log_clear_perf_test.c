@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What it costs vCPUs that a thread clears the dirty log all the time.
+ * How much a thread that clears the dirty log all the time slows vCPUs down.
  *
- * Each vCPU has memory of its own.  Those that are measured write it from its begin to
- * its end: for the first time, with the host's memory there already, so that each page is
- * a fault that KVM fixes with mmu_lock held for read, or, of a nested guest, for write; or,
- * with -o, after logging began, and it is their pages that are cleared.  Without -o, one
- * vCPU more writes the pages that are cleared, and is not measured.
+ * Each vCPU has memory of its own, and each measured vCPU writes all of its memory.
  *
- * As the thread takes time of the CPUs, too, there is one that does nothing but that, to
- * compare with.
+ * Without -o, the measured vCPUs write their memory for the first time.  The host has
+ * populated the memory, so each page is a fault that KVM fixes with mmu_lock held for read,
+ * or, for a nested guest, for write.  One more vCPU, which is not measured, writes the pages
+ * that the thread clears.
  *
- * Results are lines of "key value" on stdout.  Times are for the reader to judge; none
+ * With -o, the measured vCPUs write again after logging began, and the thread clears their
+ * own pages.
+ *
+ * The thread also takes CPU time.  To tell the two costs apart, -t spin has a thread that
+ * only takes CPU time.
+ *
+ * Results are lines of "key value" on stdout.  The reader judges the times: none of them
  * makes the test fail.
  */
 #include <pthread.h>
@@ -37,7 +41,7 @@
 static const char * const thread_names[] = { "none", "spin", "clear" };
 
 static enum what {
-	/* There is no thread beside the vCPUs. */
+	/* No thread runs beside the vCPUs. */
 	THREAD_NONE,
 	THREAD_SPIN,
 	THREAD_CLEAR,
@@ -127,7 +131,7 @@ static struct {
 	uint32_t slot;
 	uint64_t pages;
 	unsigned long *taken;
-	/* What has been done. */
+	/* What clear_once() has done. */
 	uint64_t passes, cleared, ns;
 } log_;
 
@@ -148,7 +152,7 @@ static void clear_once(void)
 static void *beside_thread(void *arg)
 {
 	pthread_barrier_wait(&start_line);
-	/* At least once, however short of time it is. */
+	/* Clear at least once, even if the vCPUs are done before. */
 	do {
 		if (what == THREAD_CLEAR)
 			clear_once();
@@ -163,7 +167,7 @@ static void add_slot(uint32_t slot, uint64_t gpa, uint64_t pages)
 	memset(addr_gpa2hva(vm, gpa), 0, pages * PAGE_SIZE);
 }
 
-/* What is cleared is there already, and so is what L1 needs. */
+/* Before measuring, KVM maps the pages that the thread clears, and what L1 needs. */
 static void create_vm(int nr_vcpus, bool own, bool nested, uint64_t rounds,
 		      struct kvm_vcpu **vcpus)
 {
@@ -226,7 +230,7 @@ static void measure(int nr_vcpus, bool own, bool nested, uint64_t rounds)
 	if (what != THREAD_NONE)
 		pthread_create(&beside, NULL, beside_thread, NULL);
 
-	/* Taken before the line opens: this thread may be the last to pass it. */
+	/* Before the barrier opens: this thread may be the last to return from it. */
 	start = now_ns();
 	pthread_barrier_wait(&start_line);
 
@@ -261,13 +265,13 @@ static void help(const char *name)
 {
 	printf("usage: %s [-t thread] [-v vcpus] [-b MiB] [-i rounds]\n"
 	       "       [-o [-r rewrites]] [-w writes] [-n]\n"
-	       " -t: what is beside the vCPUs: none; spin, a thread that takes time of the CPUs;\n"
-	       "     or clear, one that clears the dirty log without a pause (default: none)\n"
+	       " -t: the thread beside the vCPUs: none; spin, which only takes CPU time; or\n"
+	       "     clear, which clears the dirty log without a pause (default: none)\n"
 	       " -v: vCPUs that are measured (default: 4)\n"
 	       " -b: memory of each vCPU (default: 64)\n"
 	       " -i: how often to measure (default: 5)\n"
-	       " -o: clear the pages that these vCPUs write, and not those of another\n"
-	       " -r: how often they write all of them (default: 10)\n"
+	       " -o: clear the pages that the measured vCPUs write, not those of another vCPU\n"
+	       " -r: with -o, how often each measured vCPU writes all of its pages (default: 10)\n"
 	       " -w: writes in a row to each page (default: 1)\n"
 	       " -n: nested guests, with nested paging\n", name);
 	exit(KSFT_FAIL);
@@ -322,7 +326,7 @@ int main(int argc, char *argv[])
 	if (!rewrites)
 		rewrites = own ? 10 : 1;
 
-	/* Not line by line, a reader at the other end of a pipe waits for ever. */
+	/* Flush each line, so that a reader of a pipe need not wait for the end. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
 
 	if (nested) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What a pass of a migration costs: the faults of a vCPU that writes all of its memory,
- * and the clearing of the log behind it.  One after the other, so that each can be
- * counted by itself: how often mmu_lock was taken for write, how many faults were fixed
- * without that, and the time, which an emulator may make a count of instructions.
+ * What one pass of a migration costs: a vCPU faults on all of its memory, and userspace
+ * clears the log.  The two take turns, so that the test can count each by itself: how often
+ * KVM takes mmu_lock for write, how many faults KVM fixes without that, and the time.  An
+ * emulator may make the time a count of instructions.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +23,10 @@
 #define TEST_SLOT	1
 #define TEST_MEM	0x100000000ULL
 
-/* The first round is not counted: it may fault for other reasons. */
+/* One more round comes first and does not count: it may fault for other reasons. */
 #define ROUNDS		3
 
-/* Faults to be fixed without mmu_lock held for write, of a hundred. */
+/* Percent of the faults that KVM has to fix without mmu_lock held for write. */
 #define WANT_FAST	95
 
 static const char * const mode_names[] = { "get", "clear", "ring" };
@@ -64,7 +64,7 @@ static struct kvm_vcpu *vcpu;
 static unsigned long *taken;
 static struct dirty_ring ring;
 
-/* A moment, and what has happened until then. */
+/* A moment, and the counts up to it. */
 struct mark {
 	struct timespec time;
 	long writes;
@@ -167,7 +167,7 @@ static void create_vm(bool nested)
 {
 	vm = __vm_create(VM_SHAPE_DEFAULT, 1, nr_pages);
 	if (mode == MODE_RING) {
-		/* Some entries are kept free. */
+		/* Twice the pages, at least: KVM keeps some entries free. */
 		for (ring.nr_entries = 1024; ring.nr_entries < 2 * nr_pages;)
 			ring.nr_entries *= 2;
 		vm_enable_dirty_ring(vm, ring.nr_entries * sizeof(*ring.entries));
@@ -198,7 +198,7 @@ static void help(const char *name)
 	       "     (default: clear)\n"
 	       " -p: pages of memory, a multiple of %d, at most 16384 (default: %lu)\n"
 	       " -n: a nested guest, with nested paging\n"
-	       " -r: report only, as of a kernel that takes mmu_lock\n",
+	       " -r: report only, for a kernel that takes mmu_lock for write\n",
 	       name, BITS_PER_LONG, nr_pages);
 	exit(KSFT_FAIL);
 }

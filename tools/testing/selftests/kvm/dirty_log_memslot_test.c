@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The dirty log of memslots that are not what they mostly are: of odd bases and sizes,
- * read-only, two for one piece of memory, cleared by two threads, and with a dirty ring
- * whose entries userspace has forged.
+ * The dirty log of unusual memslots: with odd bases and sizes, read-only, two for one piece
+ * of memory, cleared by two threads, and with a dirty ring whose entries userspace has forged.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -84,7 +83,7 @@ static void run(void)
 		    exit_reason_str(vcpu->run->exit_reason));
 }
 
-/* Has the guest write each page of @pages, of the memslot at @gpa. */
+/* Have the guest write each page of the memslot at @gpa that is set in @pages. */
 static void write_pages(uint64_t gpa, const unsigned long *pages)
 {
 	uint64_t i;
@@ -97,7 +96,7 @@ static void write_pages(uint64_t gpa, const unsigned long *pages)
 	run();
 }
 
-/* Is the log of a memslot with @nr pages just that?  Bits behind its end do not count. */
+/* Does the log of a memslot with @nr pages equal @pages?  Bits behind its end do not count. */
 static bool log_is(int slot, uint64_t nr, const unsigned long *pages)
 {
 	unsigned long *log = bitmap_zalloc(NR_PAGES);
@@ -166,7 +165,7 @@ static bool test_odd(enum mode mode)
 				kvm_vm_clear_dirty_log(vm, TEST_SLOT, some, 0, nr);
 				ok &= log_is(TEST_SLOT, nr, none);
 			}
-			/* The last page is in a word of its own, or has all bits behind it. */
+			/* The last page alone: it may have a word of the log for itself. */
 			write_pages(gpa, others);
 			ok &= mode == RING ? ring_is(nr, others) : log_is(TEST_SLOT, nr, others);
 			if (mode == CLEAR)
@@ -198,7 +197,7 @@ static bool test_odd_ring(void)
 	return test_odd(RING);
 }
 
-/* What the guest may not write is not written, and not logged. */
+/* A write to a read-only memslot exits to userspace, and KVM does not log it. */
 static bool test_readonly(void)
 {
 	unsigned long *none = bitmap_zalloc(NR_PAGES), *one = choose(6, 5, 64);
@@ -216,7 +215,7 @@ static bool test_readonly(void)
 	run();
 	ok &= log_is(TEST_SLOT, NR_PAGES, none);
 
-	/* Nor is it lost once the guest may. */
+	/* KVM logs the same write to a writable memslot. */
 	set_slot(TEST_SLOT, 0, TEST_MEM, 0);
 	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
 	write_pages(TEST_MEM, one);
@@ -227,7 +226,7 @@ static bool test_readonly(void)
 	return ok;
 }
 
-/* Each memslot's log has what was written by its own gfns. */
+/* Each memslot's log has what the guest wrote through gfns of that memslot. */
 static bool test_alias(void)
 {
 	unsigned long *thirds = choose(NR_PAGES, 0, 3), *fifths = choose(NR_PAGES, 1, 5);
@@ -268,7 +267,7 @@ static void *clear_and_copy(void *worker)
 		for (i = 0; i < NR_PAGES; i++) {
 			if (!test_bit(i, log))
 				continue;
-			/* What is copied last is no older than what was copied before. */
+			/* Under the lock, a thread cannot replace a copy by an older one. */
 			pthread_mutex_lock(&copying);
 			copy[i] = READ_ONCE(*number_of(i));
 			pthread_mutex_unlock(&copying);
@@ -293,7 +292,7 @@ static void *write_and_write(void *worker)
 	return NULL;
 }
 
-/* Of what two threads clear, each copies what it got; no page is left out. */
+/* Two threads clear one log, and each copies the pages that it got.  None may be lost. */
 static bool test_two_clear(void)
 {
 	static struct stress_worker workers[] = {
@@ -321,8 +320,8 @@ static bool test_two_clear(void)
 }
 
 /*
- * Entries that KVM never wrote, or not so.  What they name may be missing from the log, and
- * nothing else happens.
+ * Userspace forges entries of the ring, and some of them KVM never pushed.  Pages that the
+ * entries name may be missing from the log.  Nothing else may happen.
  */
 static bool test_forged_ring(void)
 {
@@ -332,7 +331,7 @@ static bool test_forged_ring(void)
 	} forged[] = {
 		{ TEST_SLOT, NR_PAGES },
 		{ TEST_SLOT, NR_PAGES - 1 },
-		/* Together, 64 pages from behind the end of the numbers on. */
+		/* KVM joins these four into one mask, though their offsets wrap around. */
 		{ TEST_SLOT, -3ULL },
 		{ TEST_SLOT, 2 },
 		{ TEST_SLOT, -1ULL },
@@ -356,13 +355,16 @@ static bool test_forged_ring(void)
 	for (i = 0; i < RING_ENTRIES; i++) {
 		ring.entries[i].slot = forged[i % ARRAY_SIZE(forged)].slot;
 		ring.entries[i].offset = forged[i % ARRAY_SIZE(forged)].offset;
-		/* Pairs with KVM's acquire: it reads the entry after the flag. */
+		/*
+		 * Pairs with the smp_load_acquire() of kvm_dirty_gfn_harvested(): KVM reads the
+		 * entry after the flag.
+		 */
 		smp_store_release(&ring.entries[i].flags, KVM_DIRTY_GFN_F_RESET);
 	}
 	nr = kvm_vm_reset_dirty_ring(vm);
 	ksft_print_msg("%u of %u forged entries reset\n", nr, RING_ENTRIES);
 
-	/* The ring is not full, and has what is written now: pages that were not written. */
+	/* KVM has room in the ring for pages that the guest writes for the first time. */
 	set_slot(ALIAS_SLOT, LOG, ALIAS_MEM, NR_PAGES);
 	write_pages(ALIAS_MEM, all);
 	for (i = 0; i < NR_PAGES; i++)

@@ -2,15 +2,16 @@
 /*
  * A migration without an end: no write may be missing from the dirty log.
  *
- * vCPUs write numbers that go up to random pages, of which each has a word for each
- * vCPU.  A thread copies the memory, and then what the log says was written since, over
- * and over, as a migration does: take the log, clear it, copy.  Every so often it stops
- * the vCPUs, does so once more, and compares the copy with the memory.  A page that was
- * written without being logged stays different, as nobody write-protects it again.
+ * Each vCPU writes increasing numbers to random pages, and has a word of its own in each
+ * page.  A thread does what a migration does: it copies the memory once, and then, over and
+ * over, takes the log, clears it, and copies the pages that were in it.  Every so often, the
+ * thread pauses the vCPUs, makes one more pass, and compares the copy with the memory.  If
+ * KVM does not log a write, it does not write-protect the page again either, so the copy of
+ * the page stays different.
  *
- * Meanwhile, others take the memory from the guest, swap it out, age it, make huge pages
- * of it and split them, and delete memslots, which zaps all roots.  The guests may be
- * nested ones, for which L1 changes the page tables all the time.
+ * Meanwhile, other threads unmap the memory, swap it out, age it, collapse it to huge pages,
+ * and delete memslots, which zaps all roots.  With -n, the guests are nested, and L1 changes
+ * their nested page tables all the time.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -43,19 +44,20 @@
 /* Pages that KVM_CLEAR_DIRTY_LOG is asked to clear at once. */
 #define CLEAR_PAGES	512
 
-/* How often the log is taken before the copy is compared, and logging begins again. */
+/* Passes before the thread compares the copy, and turns logging off and on again. */
 #define PASSES		20
 
 /*
- * A vCPU writes a page once, or, now and then, as often as it takes to go on while the
- * log is taken and the page copied: through a TLB entry that should have been flushed.
+ * Mostly, a vCPU writes a page once.  Now and then, it writes the page BURST times, and so
+ * goes on writing while the thread takes the log and copies the page.  If KVM does not flush
+ * the TLB, these writes go through a stale entry, and the log lacks them.
  */
 #define BURST		500000
 #define VISITS_PER_BURST	64
 
 /* Pages that a vCPU visits between two exits to the host. */
 #define VISITS_PER_EXIT	64
-/* And an L2 between two exits to L1, and what that changes each time. */
+/* Pages that an L2 visits between two exits to L1, and the changes that L1 makes each time. */
 #define VISITS_PER_CALL	64
 #define CHANGES		4
 
@@ -66,11 +68,11 @@
 static const char * const mode_names[] = { "get", "clear", "initial", "ring" };
 
 static enum mode {
-	/* KVM_GET_DIRTY_LOG clears, too. */
+	/* KVM_GET_DIRTY_LOG clears the log. */
 	MODE_GET,
-	/* KVM_CLEAR_DIRTY_LOG does. */
+	/* KVM_CLEAR_DIRTY_LOG clears the log. */
 	MODE_CLEAR,
-	/* As before, with all pages in the log when logging begins. */
+	/* As MODE_CLEAR, with all pages in the log when logging begins. */
 	MODE_INITIAL,
 	MODE_RING,
 	NR_MODES
@@ -113,7 +115,7 @@ static uint64_t *l1_entry(uint64_t page)
 	return huge ? &l1.map.directory[page / PAGES_PER_HUGE] : &l1.map.leaves[page];
 }
 
-/* Which frame a page is in does not matter to L2, nor to the test. */
+/* Map the page to any frame: L2 and the test do not care to which. */
 static void l1_map_random(uint64_t page, uint64_t *state)
 {
 	uint64_t frame = TEST_MEM + stress_random(state) % nr_pages * PAGE_SIZE;
@@ -173,9 +175,9 @@ static void l1_code(uint64_t index)
 
 static struct kvm_vm *vm;
 static struct kvm_vcpu *vcpus[MAX_VCPUS];
-/* A file's, so that to unmap it loses nothing but SPTEs. */
+/* A shared mapping of a file: unmapping pages zaps SPTEs, and loses no data. */
 static void *mem;
-/* After the others: without vCPUs, the copy cannot be compared. */
+/* Set after the workers have stopped: until then, the copy thread waits for paused vCPUs. */
 static bool stop_vcpus;
 
 static uint64_t *page_words(uint64_t page)
@@ -183,13 +185,13 @@ static uint64_t *page_words(uint64_t page)
 	return mem + page * PAGE_SIZE;
 }
 
-/* Unknown to the library, which does not align files to huge pages. */
+/* The library does not know the slot, as it does not align files to huge pages. */
 static void set_test_slot(uint32_t flags)
 {
 	vm_set_user_memory_region(vm, TEST_SLOT, flags, TEST_MEM, nr_pages * PAGE_SIZE, mem);
 }
 
-/* vCPUs and who stops them: how many wait, while somebody wants them to. */
+/* The copy thread sets @wanted to pause the vCPUs.  @waiting vCPUs have paused. */
 static struct {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
@@ -232,7 +234,10 @@ static void resume_vcpus(void)
 }
 
 static uint64_t writes[MAX_VCPUS];
-/* Exits for a full ring, and how often the guest was stopped for one: it tries again. */
+/*
+ * Exits for a full ring.  While the ring is full, a vCPU exits each time that it tries to run:
+ * @full_stops counts such exits in a row as one.
+ */
 static uint64_t full_exits[MAX_VCPUS], full_stops[MAX_VCPUS];
 
 static void *vcpu_thread(void *arg)
@@ -245,7 +250,7 @@ static void *vcpu_thread(void *arg)
 		pause_here();
 		vcpu_run(vcpu);
 
-		/* Until the log has been taken. */
+		/* Try again, until the copy thread has emptied the ring. */
 		if (vcpu->run->exit_reason == KVM_EXIT_DIRTY_RING_FULL) {
 			full_exits[vcpu->id]++;
 			full_stops[vcpu->id] += !was_full;
@@ -269,12 +274,12 @@ static void *vcpu_thread(void *arg)
 	return NULL;
 }
 
-/* The copy, of the words of all vCPUs, and what was found in the log. */
+/* The copy of each page has a word for each vCPU.  @taken: the pages in the log. */
 static uint64_t (*copy)[MAX_VCPUS];
 static unsigned long *taken;
 static struct dirty_ring rings[MAX_VCPUS];
 static uint64_t copied;
-/* Huge pages that the guest had when logging began, all in all. */
+/* The huge pages that KVM had mapped when logging began, summed over all times. */
 static uint64_t huge_mapped;
 
 static void copy_page(uint64_t page)
@@ -308,7 +313,7 @@ static void take_ring(int i)
 	}
 }
 
-/* Take the log, clear it, copy: in this order, for each page. */
+/* Take the log, clear it, copy, in this order for each page. */
 static void one_pass(void)
 {
 	uint64_t first, nr;
@@ -379,14 +384,14 @@ static void *copy_thread(void *arg)
 			one_pass();
 		}
 
-		/* At once, while vCPUs still have in their TLBs what they had before. */
+		/* Right after the last pass, while the vCPUs' TLBs may have stale entries. */
 		pause_vcpus();
 		one_pass();
 		compare(arg);
 		resume_vcpus();
 
 		set_test_slot(0);
-		/* Let vCPUs map huge pages, which they cannot while they are logged. */
+		/* Let vCPUs map huge pages: KVM maps none while it logs the memslot. */
 		usleep(stress_random(&state) % 10000);
 	}
 	return NULL;
@@ -445,14 +450,14 @@ static bool collapse(void *hva)
 	return !madvise(hva, HUGE_SIZE, MADV_COLLAPSE);
 }
 
-/* Unmapping a part of one splits it again. */
+/* When unmap_thread() unmaps a part of a huge page, the kernel splits it again. */
 static void *huge_thread(void *arg)
 {
 	uint64_t nr_huge = nr_pages / PAGES_PER_HUGE;
 	uint64_t state = seed ^ 'h';
 
 	while (!stress_stopping()) {
-		/* Fails while somebody else holds a reference to a page. */
+		/* Fails while something else holds a reference to a page. */
 		if (collapse(page_words(stress_random(&state) % nr_huge * PAGES_PER_HUGE)))
 			stress_count(arg);
 		usleep(stress_random(&state) % 20000);
@@ -460,7 +465,7 @@ static void *huge_thread(void *arg)
 	return NULL;
 }
 
-/* As age_stress_test does: the guest does not use the slot, but has its roots zapped. */
+/* As age_stress_test: the guest does not use the slot, but deleting it zaps all roots. */
 static void *memslot_thread(void *arg)
 {
 	uint64_t state = seed ^ 'm';
@@ -516,7 +521,7 @@ static void create_mem(void)
 	mem = mmap(align_ptr_up(mem, HUGE_SIZE), size, PROT_READ | PROT_WRITE,
 		   MAP_SHARED | MAP_FIXED, fd, 0);
 	TEST_ASSERT(mem != MAP_FAILED, "Failed to map memory");
-	/* Before guests do, so that a first write need not allocate. */
+	/* Populate the memory, so that a guest's first write need not allocate. */
 	memset(mem, 0, size);
 }
 
@@ -588,8 +593,8 @@ static void help(const char *name)
 	       "     collapse, m memslot deletion\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
 	       " -n: nested guests, with nested paging\n"
-	       " -H: have L1 map L2's memory in huge pages, and, nested or not, go on until\n"
-	       "     KVM mapped one before logging began; wants a multiple of 512 pages\n", name,
+	       " -H: go on until KVM has mapped a huge page before logging begins; with -n, L1\n"
+	       "     maps L2's memory in huge pages; wants a multiple of 512 pages\n", name,
 	       MAX_VCPUS, BITS_PER_LONG, MAX_PAGES, nr_pages);
 	exit(KSFT_FAIL);
 }
@@ -690,7 +695,7 @@ int main(int argc, char *argv[])
 	if (mode == MODE_RING)
 		ksft_print_msg("%lu exits for a full ring, which stopped a vCPU %lu times\n", exits,
 			       stops);
-	/* What is compared has been asserted, or we would not be here. */
+	/* compare() has asserted the contents. */
 	ksft_test_result(total && (huge_mapped || !huge), "%s%s\n", mode_names[mode],
 			 nested ? "_nested" : "");
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What stress tests share: threads that each do one thing to the memory of a guest, over
- * and over, until the test has run for long enough, and each has got somewhere.
+ * and over.  They run until the time is up and each has finished at least one operation.
  */
 #ifndef SELFTEST_KVM_STRESS_UTIL_H
 #define SELFTEST_KVM_STRESS_UTIL_H
@@ -15,15 +15,15 @@
 #endif
 
 /*
- * One of the threads.  They are passed as an array, which ends with one without a name.
- * To be there is to be enabled, until somebody disables it.
+ * One of the threads.  A test has an array of workers, and the last one has no name.
+ * A worker is enabled until stress_disable() or stress_leave_out().
  */
 struct stress_worker {
-	/* By which the user leaves it out, or 0 if the test is none without it. */
+	/* The user leaves the worker out by this letter.  0: the test needs the worker. */
 	char letter;
-	/* What it counts. */
+	/* What the worker counts. */
 	const char *name;
-	/* Gets the worker, and returns NULL soon after stress_stopping(). */
+	/* Takes the worker.  Returns NULL soon after stress_stopping() is true. */
 	void *(*fn)(void *worker);
 
 	bool disabled;
@@ -32,24 +32,24 @@ struct stress_worker {
 	uint64_t count;
 };
 
-/* Whether a worker is enabled; false for a letter that none has. */
+/* Is the worker enabled?  False if no worker has the letter. */
 bool stress_enabled(struct stress_worker *workers, char letter);
 
-/* Leave a worker out, and tell why, if it is not left out already. */
+/* Leave a worker out, and print why, unless the worker is left out already. */
 void stress_disable(struct stress_worker *workers, char letter, const char *why);
 
-/* Leave out all workers of @letters, as the user wants; false if there is no such worker. */
+/* Leave out the workers of @letters, for the user; false if a letter has no worker. */
 bool stress_leave_out(struct stress_worker *workers, const char *letters);
 
-/* By a worker: it has done what it does once more. */
+/* A worker calls this each time that it has finished an operation. */
 void stress_count(struct stress_worker *worker);
 
 bool stress_stopping(void);
 
 /*
- * Run all that are enabled for @seconds, and then as long as it takes each to count one:
- * a slow host is no failure, and a hung one is for the harness to find.  @unfinished, if
- * not NULL, may ask for more time, and says what for if its argument is true.  Once in a
+ * Run all enabled workers for @seconds, and then until each has counted to one: a slow host
+ * is no failure, and the harness finds a hung one.  @unfinished, if not NULL, returns true
+ * to ask for more time, and prints what for if its argument is true.  Call this once in a
  * process.
  */
 void stress_run(struct stress_worker *workers, unsigned long seconds,

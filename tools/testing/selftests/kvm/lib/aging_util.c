@@ -23,7 +23,7 @@
 #define FAST_FAULTS		"/sys/kernel/debug/kvm/pf_fast"
 #define AGE_STATS		"/sys/kernel/debug/kvm/age"
 
-/* The core, and the walker of page tables, in LRU_GEN_ENABLED. */
+/* Bits of LRU_GEN_ENABLED: the core, and the walker of page tables. */
 #define LRU_GEN_CORE_AND_WALK	0x3
 
 #define PAGEMAP_PRESENT		BIT_ULL(63)
@@ -59,8 +59,8 @@ void page_idle_close(struct page_idle *idle)
 }
 
 /*
- * The end of memory need not be the end of a word, and page_idle neither reads
- * nor writes the part of a word that is left over.
+ * If memory ends inside a word of the bitmap, page_idle returns a short read and
+ * a short write for that word.
  */
 static bool page_idle_covers(struct page_idle *idle, uint64_t pfn)
 {
@@ -119,7 +119,7 @@ void page_idle_test(struct page_idle *idle, const uint64_t *pfns, size_t nr, boo
 	}
 }
 
-/* Write a string to a file as one write; returns 0 or an errno. */
+/* Write a string to a file by one write(); returns 0 or an errno. */
 static int write_file(const char *path, const char *string)
 {
 	ssize_t len = strlen(string);
@@ -138,8 +138,8 @@ static int write_file(const char *path, const char *string)
 void aging_drain_lru(void)
 {
 	/*
-	 * Of all that calls lru_add_drain_all(), this is the one that leaves
-	 * anonymous pages where they are.  Compaction would migrate them.
+	 * drop_caches calls lru_add_drain_all() and leaves anonymous pages where
+	 * they are.  Compaction calls it, too, but migrates them.
 	 */
 	TEST_ASSERT(!write_file("/proc/sys/vm/drop_caches", "1"), "Failed to drain the LRU");
 }
@@ -149,7 +149,7 @@ static char cgroup_home[PATH_MAX];
 static char cgroup_name[64];
 static unsigned int memcg_id;
 static int lru_gen_fd = -1;
-/* What lru_gen_enabled was at first. */
+/* The first contents of LRU_GEN_ENABLED. */
 static char lru_gen_caps[16];
 
 static int cgroup_write(const char *dir, const char *file, const char *string)
@@ -215,8 +215,8 @@ void aging_lru_enter(void)
 }
 
 /*
- * All of lru_gen as a string.  The file is re-read from its start, as the state
- * changes with every pass; the caller frees the string.
+ * All of lru_gen as a string, which the caller frees.  Read the file from its
+ * start each time, because every pass changes it.
  */
 static char *lru_gen_text(void)
 {
@@ -253,8 +253,9 @@ static bool lru_gen_find_memcg(void)
 		size_t name_len = strlen(cgroup_name);
 
 		/*
-		 * The name holds our pid, and paths are shown from the root of
-		 * the hierarchy even inside a cgroup namespace: compare its end.
+		 * lru_gen shows paths from the root of the hierarchy, even
+		 * inside a cgroup namespace.  Comparing the end is enough: the
+		 * name has our pid in it.
 		 */
 		found = sscanf(line, "memcg %u", &memcg_id) == 1 && len >= name_len &&
 			!strcmp(line + len - name_len, cgroup_name);
@@ -329,7 +330,7 @@ void aging_lru_read(struct aging_lru *lru)
 			int i = lru->nr_nodes - 1;
 
 			TEST_ASSERT(i >= 0, "A generation without a node: %s", line);
-			/* Oldest first, so this ends with the two youngest. */
+			/* lru_gen lists the oldest first: the two youngest are the last. */
 			lru->nodes[i].max_seq = seq;
 			lru->nodes[i].anon_aged = last;
 			last = anon;
@@ -346,8 +347,8 @@ void aging_lru_pass(const struct aging_lru *lru)
 	int i;
 
 	/*
-	 * Swappiness 1 lets the walk into anonymous memory; force_scan 1 lets
-	 * it into page tables that the Bloom filter holds for cold.
+	 * Swappiness 1: the walk visits anonymous memory.  force_scan 1: the walk
+	 * visits page tables that the Bloom filter takes for cold, too.
 	 */
 	for (i = 0; i < lru->nr_nodes; i++)
 		len += snprintf(command + len, sizeof(command) - len, "+ %u %d %lu 1 1\n",
@@ -364,7 +365,7 @@ void aging_lru_read_and_pass(void)
 	aging_lru_pass(&lru);
 }
 
-/* Also at exit, whatever fails. */
+/* exit() runs this, also after a failed assertion. */
 static void lru_gen_restore(void)
 {
 	write_file(LRU_GEN_ENABLED, lru_gen_caps);
@@ -389,7 +390,7 @@ void aging_lru_evict_old(void)
 	int i;
 
 	aging_lru_read(&lru);
-	/* Swappiness 200 is for anonymous memory only; as many pages as there are. */
+	/* Swappiness 200: evict anonymous memory only.  INT_MAX: evict as much as there is. */
 	for (i = 0; i < lru.nr_nodes; i++)
 		len += snprintf(command + len, sizeof(command) - len, "- %u %d %lu 200 %d\n",
 				memcg_id, lru.nodes[i].nid, lru.nodes[i].max_seq - 2, INT_MAX);
@@ -423,9 +424,9 @@ static long mmu_lock_acquisitions(bool for_read)
 
 	while (fgets(line, sizeof(line), stat)) {
 		/*
-		 * "name-R: numbers" and "name-W: numbers", or "name: numbers" for a
-		 * lock that was never taken for read.  Lines about a contention
-		 * point have no colon behind the name.
+		 * A line is "name-R: numbers" or "name-W: numbers", or, for a lock
+		 * that was never taken for read, "name: numbers".  A line about a
+		 * contention point has no colon behind the name.
 		 */
 		colon = strstr(line, "mmu_lock");
 		if (!colon)

@@ -7,7 +7,7 @@
 #include "stress_util.h"
 #include "test_util.h"
 
-/* Seconds between two lines about what the test still waits for. */
+/* Seconds between two lines that say what the test still waits for. */
 #define REPORT_PERIOD	10
 
 static bool stop;
@@ -60,7 +60,7 @@ bool stress_leave_out(struct stress_worker *workers, const char *letters)
 	return true;
 }
 
-/* Is there anybody who has not finished a single operation yet? */
+/* Has any worker not finished its first operation yet? */
 static bool workers_unfinished(struct stress_worker *workers, bool print)
 {
 	bool ret = false;

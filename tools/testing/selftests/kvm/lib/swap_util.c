@@ -16,7 +16,7 @@
 #define MADV_PAGEOUT		21
 #endif
 
-/* Of an entry of pagemap. */
+/* Bits of an entry of pagemap. */
 #define PAGEMAP_PRESENT		BIT_ULL(63)
 #define PAGEMAP_SWAP		BIT_ULL(62)
 #define PAGEMAP_PFN_MASK	(BIT_ULL(55) - 1)

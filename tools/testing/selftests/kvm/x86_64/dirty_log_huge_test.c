@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Is a write to the log's last cleared page logged, if that page is the first of a huge one?
+ * Does KVM log a write to the last page that was cleared, if that page is the first page of a
+ * huge page?
  *
- * A word of the log is 64 pages from the beginning of the memslot on.  If that does not
- * begin at a multiple of 64 pages, a word may be of two huge pages.  Where huge pages are
- * split when pages of them are cleared (KVM_DIRTY_LOG_INITIALLY_SET), or write-protected
- * as a whole (with kvm.eager_page_split=0), it has to be both of them.
+ * Each word of the log stands for 64 pages, counted from the first page of the memslot.  If
+ * the memslot does not begin at a multiple of 64 pages, a word may stand for pages of two huge
+ * pages.  With KVM_DIRTY_LOG_INITIALLY_SET, KVM splits a huge page when userspace clears pages
+ * of it, or, with kvm.eager_page_split=0, write-protects it as a whole.  For such a word, KVM
+ * has to do that to both huge pages.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,19 +29,22 @@
 #define TEST_MEM	0x40000000ULL
 
 #define PAGES_PER_HUGE	512
-/* The memslot begins in the first huge page, which so is none; the border is between these two. */
+/*
+ * The memslot begins inside the first 2 MiB, which KVM cannot map as a huge page.  BORDER is
+ * between the two huge pages behind them.
+ */
 #define NR_PAGES	(3 * PAGES_PER_HUGE)
 #define BORDER		(2 * PAGES_PER_HUGE)
 
 #define EAGER_SPLIT	"/sys/module/kvm/parameters/eager_page_split"
 
-/* Where the memslot begins: pages behind TEST_MEM. */
+/* Where the memslot begins, in pages behind TEST_MEM. */
 static const unsigned int starts[] = { 1, 2, 17, 33, 63 };
 
-/* Of each start. */
+/* Checks for each start. */
 #define CHECKS		2
 
-/* What the guest is to write, in pages behind TEST_MEM. */
+/* The guest writes [first, end), in pages behind TEST_MEM. */
 static struct {
 	uint64_t first;
 	uint64_t end;
@@ -125,7 +130,10 @@ static void test_start(unsigned int start, char *hva)
 	const uint64_t nr = NR_PAGES - start;
 	const uint64_t size = nr * PAGE_SIZE;
 	const uint64_t gpa = TEST_MEM + start * PAGE_SIZE;
-	/* Pages of the memslot: up to the first behind the border, from the word it is in. */
+	/*
+	 * Pages of the memslot, [first, end): the last is the first page behind the border, and
+	 * @first begins the word of the log that this page is in.
+	 */
 	const uint64_t end = BORDER - start + 1;
 	const uint64_t first = (end - 1) / BITS_PER_LONG * BITS_PER_LONG;
 	unsigned long cleared = GENMASK((end - 1) % BITS_PER_LONG, 0);
@@ -163,7 +171,7 @@ static void set_eager_split(char value)
 		    "Failed to write " EAGER_SPLIT);
 }
 
-/* Also at exit, whatever fails. */
+/* exit() runs this, also after a failed assertion. */
 static void restore_eager_split(void)
 {
 	set_eager_split(split_was);

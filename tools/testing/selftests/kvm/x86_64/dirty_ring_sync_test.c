@@ -3,8 +3,8 @@
  * Does the dirty ring have room for a sync of a nested guest's page tables?
  *
  * L1 makes all entries of an unsync leaf table writable, and KVM syncs them at once.  The
- * ring has fewer entries than the table, and nobody harvests it meanwhile.  What L2 writes
- * later has to be in the ring.
+ * ring has fewer entries than the table, and userspace does not harvest the ring meanwhile.
+ * The ring must have room for what the sync pushes, and for each page that L2 writes later.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,10 +23,10 @@
 #define TEST_SLOT	1
 #define TEST_MEM	0x100000000ULL
 
-/* All of one leaf table. */
+/* All pages of one leaf table. */
 #define NR_PAGES	L2_ENTRIES
 #define NPT_DIRTY	BIT_ULL(6)
-/* As few as there can be. */
+/* The smallest ring that KVM takes. */
 #define RING_ENTRIES	(PAGE_SIZE / sizeof(struct kvm_dirty_gfn))
 
 static struct l2_map l2_map;
@@ -39,7 +39,7 @@ static void l2_code(uint64_t unused)
 	for (page = 0; page < NR_PAGES; page++)
 		READ_ONCE(*(uint64_t *)(TEST_MEM + page * PAGE_SIZE));
 	l2_call();
-	/* KVM has synced by now. */
+	/* KVM has synced the leaf table by now. */
 	GUEST_SYNC1(1);
 	for (page = 0; page < NR_PAGES; page++)
 		WRITE_ONCE(*(uint64_t *)(TEST_MEM + page * PAGE_SIZE), page);
@@ -54,7 +54,10 @@ static void l1_code(uint64_t unused)
 		l2_map.leaves[i] &= ~L2_WRITABLE;
 	l2_init(&l2, &l2_map, l2_code, 0);
 	GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
-	/* KVM lets L2 write only where the NPT's entry is dirty.  This EPT has no such bit. */
+	/*
+	 * KVM lets L2 write through an NPT entry only if the entry is dirty.  An EPT entry needs
+	 * no such bit where KVM has no A/D bits for L1 (eptad=0).
+	 */
 	for (i = 0; i < L2_ENTRIES; i++)
 		l2_map.leaves[i] |= L2_WRITABLE | (host_cpu_is_amd ? NPT_DIRTY : 0);
 	l2_flush(&l2);
@@ -67,7 +70,7 @@ static struct kvm_vcpu *vcpu;
 static struct dirty_ring ring;
 static unsigned long *dirty;
 
-/* Takes what is in the ring, and says how much. */
+/* Take all entries out of the ring.  Returns how many there were. */
 static uint64_t harvest(void)
 {
 	uint64_t offset, nr = 0;
@@ -82,7 +85,7 @@ static uint64_t harvest(void)
 	return nr;
 }
 
-/* Runs the guest up to its next ucall.  How often the ring was full is counted. */
+/* Run the guest up to its next ucall.  Returns how often the ring was full. */
 static unsigned int run_until(uint64_t want)
 {
 	unsigned int full = 0;
@@ -93,7 +96,7 @@ static unsigned int run_until(uint64_t want)
 		if (vcpu->run->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
 			break;
 		full++;
-		TEST_ASSERT(harvest(), "Entries were overwritten: the ring is full, and has none");
+		TEST_ASSERT(harvest(), "KVM overwrote entries: the ring is full, but has none");
 	}
 	errno = 0;
 	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
@@ -117,7 +120,7 @@ int main(int argc, char *argv[])
 	ksft_print_header();
 	why = l2_supported(true);
 	__TEST_REQUIRE(!why, "%s", why);
-	/* KVM keeps 512 entries more free then, and so wants a larger ring. */
+	/* With PML, KVM keeps 512 more entries free, and takes no ring as small as this one. */
 	__TEST_REQUIRE(!host_cpu_is_intel || !get_kvm_intel_param_bool("pml"),
 		       "With PML, each ring has room for a sync");
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
@@ -129,7 +132,7 @@ int main(int argc, char *argv[])
 	vcpu = vm_vcpu_add(vm, 0, l1_code);
 	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, NR_PAGES,
 				    KVM_MEM_LOG_DIRTY_PAGES);
-	/* Else, L2 reads the zero page, which cannot become writable. */
+	/* Populate: else L2 reads the zero page, and KVM cannot map that writable. */
 	memset(addr_gpa2hva(vm, TEST_MEM), 1, NR_PAGES * PAGE_SIZE);
 	virt_map(vm, TEST_MEM, TEST_MEM, NR_PAGES);
 	ring = (struct dirty_ring) { vcpu_map_dirty_ring(vcpu), RING_ENTRIES };

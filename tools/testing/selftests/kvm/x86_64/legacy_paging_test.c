@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Do aging and the dirty log tell the truth about guests of 32 bits?
+ * Do aging and the dirty log tell the truth about 32-bit guests?
  *
- * They page by two levels of 1024 entries, or by PAE, with small pages or large ones.
- * Where they are shadowed (npt=0 or ept=0), KVM has two shadow pages for such a table and
- * four for such a directory, each for a part ("quadrant"), below a root of four entries;
- * a large page is broken up by shadow pages that shadow no table.  The guest's memory is
- * mapped in each of the four GiB that it can address, so all of that is in use.
+ * The guests page by two levels of 1024 entries, or by PAE, with small pages or large ones.
+ * With npt=0 or ept=0, KVM shadows these guests, below a root of four entries.  KVM has two
+ * shadow pages for a table of 1024 entries, and four for a directory of 1024 entries, each for
+ * a part of it ("quadrant").  KVM breaks up a large page by shadow pages that shadow no table.
+ * The guest maps its memory in each of the four GiB that it can address, so KVM needs all of
+ * these shadow pages.
  *
- * The guest reads some pages, writes others and leaves the rest alone.  page_idle is asked
- * about each of them, and so is the dirty log; lock_stat counts mmu_lock meanwhile.
+ * The guest reads some pages, writes others and leaves the rest alone.  The test compares
+ * what page_idle and the dirty log say of each page, and lock_stat counts mmu_lock meanwhile.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,14 +30,17 @@
 #define FLUSH_SLOT	2
 #define ROOTS_SLOT	3
 
-/* For the guest's code and tables, at 0; for what it reads and writes; for a flush. */
+/*
+ * LOW_PAGES at 0 hold the guest's code and tables.  The guest reads and writes NR_PAGES at
+ * TEST_MEM.  FLUSH_MEM is for flush_guest_tlb(), and ROOTS_MEM for test_roots().
+ */
 #define LOW_PAGES	64
 #define TEST_MEM	SZ_16M
 #define NR_PAGES	1024
 #define FLUSH_MEM	SZ_64M
 #define ROOTS_MEM	SZ_128M
 
-/* In the guest's memory.  The code is shorter than that. */
+/* Addresses in the guest's memory.  The code is shorter than CODE_SIZE. */
 #define CODE		0x1000
 #define CODE_SIZE	64
 #define LIST		0x2000
@@ -44,19 +48,19 @@
 #define DIRECTORIES	0x6000
 #define TABLES		0xa000
 
-/* The GiB that 32 bits address, and where in each the test's memory begins. */
+/* The GiB that 32 bits address, and where in each GiB the guest maps the test's memory. */
 #define NR_GIB		4
 #define OFFSET		SZ_256M
 
 #define PAGES_PER_GIB	(NR_PAGES / NR_GIB)
 
-/* For PAE: tables of pointers, which have 32 bytes, beside the one that is used else. */
+/* Roots that test_roots() loads: PAE tables of 32 bytes, behind the one at POINTERS. */
 #define NR_ROOTS	24
-/* KVM counts the tables that it shadows in blocks of that many pages. */
+/* KVM counts the directories that it shadows in blocks of 64 pages, see write_track.h. */
 #define BLOCK		(64 * PAGE_SIZE)
 
 #define ROUNDS		2
-/* Of each way to page. */
+/* Checks for each way to page. */
 #define CHECKS		(1 + ROUNDS * 6)
 
 static const struct paging {
@@ -77,8 +81,8 @@ enum touch {
 };
 
 /*
- * The guest: go through the list, write each address whose lowest bit is set, read the
- * others, and tell the host at the end, which is a zero.
+ * The guest walks the list at LIST up to a zero, and then exits to the host.  It writes each
+ * address whose lowest bit is set, and reads each other address.
  */
 static __attribute__((naked)) void legacy_guest(void)
 {
@@ -115,10 +119,10 @@ static uint32_t page_gva(uint64_t page)
 {
 	uint32_t gib = page / PAGES_PER_GIB * SZ_1G + OFFSET;
 
-	/* Large pages map all of the memory in each GiB. */
+	/* With large pages, the guest maps all of the test's memory in each GiB. */
 	if (paging->large)
 		return gib + page * PAGE_SIZE;
-	/* All over a table. */
+	/* Spread the pages over a whole table. */
 	return gib + page % PAGES_PER_GIB * (paging->pae ? 2 : 4) * PAGE_SIZE;
 }
 
@@ -141,7 +145,7 @@ static void set_directory(uint32_t gva, uint64_t value)
 static void build_tables(void)
 {
 	const uint64_t table = PTE_PRESENT_MASK | PTE_WRITABLE_MASK | PTE_ACCESSED_MASK;
-	/* A guest's page that is clean is mapped read-only, whatever the log says. */
+	/* KVM maps a page read-only, whatever the log says, if the guest's entry is not dirty. */
 	const uint64_t leaf = table | PTE_DIRTY_MASK;
 	uint64_t page, gib, offset;
 
@@ -298,13 +302,13 @@ static void test_paging(void)
 	ksft_test_result(nr == NR_PAGES, "%s: the guest writes where its tables say\n",
 			 paging->name);
 
-	/* A second after a guest is shadowed, KVM looks once, with mmu_lock, if it still is. */
+	/* Let the VM settle: in the rounds, aging alone may take mmu_lock. */
 	usleep(1500000);
 	for (round = 0; round < ROUNDS; round++)
 		age_round(round);
 
 	vm_mem_region_set_flags(vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
-	/* All that is to be read or written is mapped, as 4 KiB pages. */
+	/* Have KVM map all pages, as 4 KiB pages: after that, only writes to clean pages fault. */
 	map_pages();
 	for (round = 0; round < ROUNDS; round++)
 		log_round(round);
@@ -312,10 +316,10 @@ static void test_paging(void)
 }
 
 /*
- * When KVM loads a root, it takes a shadow page for each directory, and a block of counts for
- * each BLOCK that has one, all from a cache that it has filled before.  The number of these
- * changes from root to root, so that the cache has had many a fill; if it is ever too small,
- * KVM warns.
+ * To load a root, KVM takes a shadow page for each directory, and a block of counts for each
+ * BLOCK that has a directory, all from one cache that KVM fills before.  The number of blocks
+ * changes from root to root, so that the cache is left with different numbers of objects.  If
+ * the cache is ever too small, KVM warns.
  */
 static void test_roots(void)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Aging of a page that a guest has mapped more often than KVM wants to know of.
+ * Aging of a page that a guest maps more often than an rmap may grow.
  *
- * L1 maps all pages of L2 to one and the same frame, so that the rmap of that frame
- * grows to 1000 SPTEs, and KVM zaps them all and begins again.  Meanwhile the host
- * ages the frame, which walks the rmap without mmu_lock.  Each vCPU writes the frame
- * through one page after the other, and checks that its last write is there.
+ * L1 maps all pages of L2 to one frame.  The rmap of that frame grows beyond 1000 SPTEs,
+ * KVM zaps them all, and the rmap grows again.  Meanwhile the host ages the frame: KVM walks
+ * the rmap without mmu_lock.  Each vCPU writes the frame through one page after the other,
+ * and checks that its last write is there.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@
 #define TEST_SLOT	1
 #define TEST_MEM	0x100000000ULL
 
-/* More than twice as many as an rmap can have. */
+/* More than twice the SPTEs that an rmap can have. */
 #define NR_ALIASES	2048
 
 /* KVM's RMAP_RECYCLE_THRESHOLD. */
@@ -64,7 +64,7 @@ static struct kvm_vm *vm;
 static struct vcpu_thread threads[NR_VCPUS];
 static struct page_idle idle;
 static bool with_idle;
-/* All pages of L2 are this one of L1. */
+/* L1 maps all pages of L2 to this frame. */
 static uint64_t frame_gpa = TEST_MEM;
 static bool stop;
 
@@ -90,7 +90,7 @@ static void *frame_hva(void)
 	return addr_gpa2hva(vm, frame_gpa);
 }
 
-/* One that page_idle can tell of, which it does not of the last few of memory. */
+/* Choose a frame that page_idle knows: it does not know the last few of memory. */
 static void choose_frame(void)
 {
 	while (with_idle && !page_idle_pfn(&idle, frame_hva())) {
@@ -135,7 +135,7 @@ static uint64_t age(unsigned long seconds)
 
 	aging_drain_lru();
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	/* However slow: until each vCPU has been through all pages. */
+	/* A slow host is no failure: go on until each vCPU has written all pages once. */
 	while (timespec_elapsed(start).tv_sec < seconds ||
 	       !READ_ONCE(threads[0].sweeps) || !READ_ONCE(threads[1].sweeps)) {
 		rounds++;
@@ -207,7 +207,7 @@ int main(int argc, char *argv[])
 	ksft_print_msg("longest rmap: %lu, aged %lu times through %s\n", longest, rounds,
 		       with_idle ? "page_idle" : "MGLRU");
 	ksft_test_result(longest >= MAX_RMAP, "the rmap grew until it was zapped\n");
-	/* It does not do to have asked: the frame may be one that nobody ages. */
+	/* The rounds alone prove nothing: page_idle and MGLRU may have skipped the frame. */
 	if (aging_stat("aged") < 0)
 		ksft_test_result_skip("and was aged: this KVM does not count that\n");
 	else

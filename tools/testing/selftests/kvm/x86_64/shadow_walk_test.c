@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lockless walks of shadow pages, against who frees them.
+ * Walks of shadow pages without mmu_lock, while KVM frees the shadow pages.
  *
- * A fault on an MMIO address is recognised by a walk of the shadow pages without
- * mmu_lock.  Here every vCPU writes to MMIO addresses all the time, spread over
- * more page tables than the VM may have shadow pages, so that each of them zaps
- * pages that the others may be walking.  The host zaps all of them, over and over,
- * by deleting a memslot.  A write that is lost, doubled or garbled is a failure; to
- * see a walk of a page that was freed takes a kernel with KASAN.
+ * When a vCPU faults on an MMIO address, KVM walks the shadow pages without mmu_lock to
+ * recognise it.  Here every vCPU writes to MMIO addresses all the time.  They are spread over
+ * more page tables than the VM may have shadow pages, so each vCPU zaps shadow pages that the
+ * other vCPUs may be walking.  The host deletes a memslot, over and over, which zaps all
+ * shadow pages.  The test fails if a write is lost, doubled or garbled.  Only a kernel with
+ * KASAN sees a walk of a freed shadow page.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -24,14 +24,14 @@
 #include "ucall_common.h"
 
 #define MMIO_BASE	0x100000000ULL
-/* One address below each page table. */
+/* One address for each page table. */
 #define MMIO_STEP	SZ_2M
 #define MMIO_TABLES	256
 
-/* The fewest that KVM takes. */
+/* The lowest limit that KVM takes, KVM_MIN_ALLOC_MMU_PAGES. */
 #define MAX_SHADOW_PAGES	64
 
-/* The first write maps the address, the second finds it by a walk. */
+/* At the first write, KVM makes the MMIO SPTE.  At the second, KVM's walk finds it. */
 #define WRITES_PER_TABLE	2
 #define TABLES_PER_ROUND	200
 
@@ -60,7 +60,7 @@ struct vcpu_thread {
 	pthread_t thread;
 	struct kvm_vcpu *vcpu;
 	uint64_t rounds;
-	/* Writes that arrived, under ring_lock. */
+	/* Writes that arrived, protected by ring_lock. */
 	uint64_t writes;
 };
 
@@ -102,7 +102,7 @@ static void *vcpu_code(void *arg)
 	struct kvm_run *run = thread->vcpu->run;
 	struct ucall uc;
 
-	/* To the end of a round, when it is known how many writes there were. */
+	/* Stop at the end of a round, so that the number of writes is known. */
 	while (!READ_ONCE(stop) || run->exit_reason == KVM_EXIT_MMIO) {
 		vcpu_run(thread->vcpu);
 		drain_ring();
@@ -152,7 +152,7 @@ static void create_vm(void)
 	vm_ioctl(vm, KVM_SET_NR_MMU_PAGES, (void *)(unsigned long)MAX_SHADOW_PAGES);
 }
 
-/* Nobody uses the memslot, but deleting it zaps the shadow pages of all memslots. */
+/* The guest does not use the memslot, but deleting it zaps the shadow pages of all memslots. */
 static unsigned long zap_all(unsigned long seconds)
 {
 	struct timespec start;
@@ -166,7 +166,7 @@ static unsigned long zap_all(unsigned long seconds)
 	for (zaps = 0; timespec_elapsed(start).tv_sec < seconds; zaps++) {
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, getpagesize(), hva);
 		vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, 0, NULL);
-		/* Let vCPUs map something that the next round can zap. */
+		/* Let vCPUs map pages, for the next round to zap. */
 		usleep(2000);
 	}
 	munmap(hva, getpagesize());

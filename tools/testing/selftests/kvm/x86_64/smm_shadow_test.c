@@ -2,13 +2,14 @@
 /*
  * Does the guest see what SMM wrote to its page tables, while dirty pages are logged?
  *
- * With npt=0, KVM shadows the page tables of the guest, and of its SMM handler, which has
- * memslots of its own for the same memory.  A shadow page write-protects its page table in
- * the memslots of one of them only.  Of the other's SPTEs for the page table, KVM makes one
- * writable when it has noted that the shadow page may differ from now on ("unsync").  When
- * the log is cleared, that SPTE loses W; before it gets W back, KVM has to note that again.
+ * With npt=0 or ept=0, KVM shadows the page tables of the guest and of its SMM handler.  The
+ * handler has memslots of its own for the same memory.  When KVM shadows a page table, it
+ * write-protects the table in the guest's memslots only.  KVM makes an SPTE that maps the table
+ * in SMM's memslots writable after it has marked the shadow page unsync.  When userspace clears
+ * the log, KVM takes W from that SPTE.  Before KVM sets W again, it has to mark the shadow page
+ * unsync again.
  *
- * The handler turns on paging, as the faults of real mode take another way.
+ * The handler turns on paging, because faults in real mode take another path.
  */
 #include <linux/bitmap.h>
 #include <linux/sizes.h>
@@ -18,7 +19,10 @@
 #include "processor.h"
 #include "test_util.h"
 
-/* Memory that both see at 0, up to the end of SMRAM; a memslot of SMM, for the same memory. */
+/*
+ * The guest and SMM see NR_PAGES, from 0 to the end of SMRAM.  SMM_SLOT is SMM's memslot for
+ * this memory.
+ */
 #define NR_PAGES	64
 #define SMM_SLOT	(BIT(16) | 0)
 
@@ -28,10 +32,10 @@
 #define SMM_DIRECTORY	0x4000
 #define PAGES		0x5000
 #define SMM_CODE	0x38000
-/* At least as long as the code. */
+/* At least the length of the code of each. */
 #define CODE_SIZE	128
 
-/* What the page table maps, one page or the other. */
+/* The page table maps this address to one of two pages, which hold FIRST_VALUE and the next. */
 #define TEST_GVA	0x400000
 #define FIRST_VALUE	0x1000
 
@@ -39,7 +43,7 @@
 
 #define ROUNDS		4
 
-/* The guest: flush a page from the TLB, read it, tell the host, again and again. */
+/* Over and over, the guest flushes a page from the TLB, reads it, and tells the host. */
 static __attribute__((naked)) void guest(void)
 {
 	asm volatile (".code32\n"
@@ -50,7 +54,7 @@ static __attribute__((naked)) void guest(void)
 		      ".code64\n");
 }
 
-/* SMM: turn on paging, which maps all memory where it is, and write the page table's entry. */
+/* SMM turns on paging, with all memory at its own address, and writes the page table's entry. */
 static __attribute__((naked)) void smm_handler(void)
 {
 	asm volatile (".code16\n"
@@ -111,7 +115,7 @@ static void run(void)
 		    "Unexpected exit: %s", exit_reason_str(vcpu->run->exit_reason));
 }
 
-/* Which of the two pages the guest has at TEST_GVA. */
+/* Which of the two pages does the guest see at TEST_GVA? */
 static int guest_page(void)
 {
 	run();
@@ -123,7 +127,7 @@ static void smm_sets_page(int page)
 	struct kvm_vcpu_events events;
 	struct kvm_regs regs;
 
-	/* Done with the instruction that it exited for, as else that would be in SMM's way. */
+	/* Complete the OUT that the vCPU exited for, before the SMI. */
 	vcpu_run_complete_io(vcpu);
 	vcpu_regs_get(vcpu, &regs);
 	regs.rbx = test_page_entry(page);
@@ -153,7 +157,7 @@ int main(void)
 	int round, found;
 
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
-	/* Else, no page table is shadowed. */
+	/* With TDP, KVM shadows no page table here. */
 	TEST_REQUIRE(!kvm_is_tdp_enabled());
 	ksft_print_header();
 	ksft_set_plan(2 * ROUNDS);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Tracking of guest writes when there is no memory.  Each allocation on the way is made to
- * fail in turn, by fail-nth.  The call fails with ENOMEM, or does without; the VM goes on,
- * and the next try succeeds.
+ * Tracking of guest writes when allocations fail.  By fail-nth, the test makes each allocation
+ * of a call fail in turn.  The call returns ENOMEM, or does without the memory.  The VM goes
+ * on, and the next try succeeds.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@
 #define TEST_MEM	0x40000000ULL
 #define OTHER_MEM	0x100000000ULL
 #define NR_PAGES	256
-/* There are not so many on any of the ways. */
+/* No call makes so many allocations. */
 #define MAX_SITES	500
 
 static struct l2_map map;
@@ -44,7 +44,7 @@ static void guest_code(uint64_t unused)
 
 static void l1_code(uint64_t unused)
 {
-	/* What the first run needs is no matter of ours. */
+	/* create_vm() runs the vCPU up to here: allocations of its first run do not fail. */
 	GUEST_SYNC1(0);
 	l2_run_for_good(&l2, &map, guest_code, 0);
 }
@@ -111,7 +111,7 @@ static void set_knob(const char *name, const char *value)
 	close(fd);
 }
 
-/* Allocations that may sleep fail, too, and nobody makes noise about it. */
+/* Have allocations that may sleep fail, too, and no failure logged. */
 static const char *injection_setup(void)
 {
 	if (access("/sys/kernel/debug/failslab", F_OK) ||
@@ -137,7 +137,7 @@ static void inject(int n)
 	TEST_ASSERT(pwrite(fail_nth, text, len, 0) == len, "Failed to write fail-nth");
 }
 
-/* Has the allocation that was to fail been reached? */
+/* Has the call reached the allocation that was to fail? */
 static bool injected(void)
 {
 	char text[16] = {};
@@ -165,7 +165,7 @@ static int create_memslot(void)
 					   memory) ? -errno : 0;
 }
 
-/* What is there before each try, what is tried, and whether its failure is seen. */
+/* The call to try, and what exists before each try: a registered tracker, a nested guest. */
 static const struct site {
 	const char *name;
 	int (*fn)(void);
@@ -201,12 +201,12 @@ static bool test_site(const struct site *site)
 			ok = false;
 		}
 
-		/* Where the VM tracks writes already, nothing is left of a failed call. */
+		/* If the VM tracked writes before, a failed call leaves no memory behind. */
 		if (r && site->registered)
 			ok &= track_bytes(vm) == bytes;
 		if (r && !site->nested)
 			run();
-		/* The next try does it, and the VM runs. */
+		/* The next try succeeds, and the VM runs. */
 		if (r)
 			ok &= !site->fn();
 		run();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What it takes to track guest writes: memory, by the counters of slab and vmalloc of the
- * whole system, and time.  For a tracker of a large memslot, of which nothing is touched,
- * and for a nested guest whose page tables are spread over a memslot.  What is printed
- * besides TAP is "NAME NUMBER", for scripts.
+ * What KVM takes to track guest writes: memory, by the whole system's counters of slab and
+ * vmalloc, and time.  The test measures a tracker of a large memslot that nothing touches, or
+ * a nested guest whose page tables are spread over a memslot.  The lines that are not TAP are
+ * "NAME NUMBER", for scripts.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +27,10 @@
 #define LARGE_MEM	0x4000000000ULL
 #define NR_RANGES	1000
 
-/* What L2 sees, in pages of 1 GiB of L1's own page tables; each leaf table maps 2 MiB. */
+/*
+ * The memory that L2 reads.  L1's own page tables map it by pages of 1 GiB.  A nested leaf table
+ * covers 2 MiB of it.
+ */
 #define L2_MEM		0x200000000ULL
 #define L2_GIB		32
 #define NR_LEAVES	(L2_GIB * 512ULL)
@@ -70,7 +73,7 @@ static long read_kb(const char *key)
 
 static long memory_kb(void)
 {
-	/* Without what waits to be freed in a batch. */
+	/* Wait until the kernel has freed what it frees in batches. */
 	sleep(7);
 	return read_kb("Slab") + read_kb("VmallocUsed");
 }
@@ -105,7 +108,7 @@ static void *create_slot(uint64_t size)
 	return hva;
 }
 
-/* And KVM's own count, if it has one. */
+/* Print the kernel's counters, and KVM's own count, if KVM has one. */
 static void print_memory(const char *what, long kb)
 {
 	long bytes = track_bytes(vm);
@@ -151,14 +154,14 @@ static void large_slot(uint64_t size)
 	track_ranges(tracker, size, track_untrack_page);
 	print_memory("untracked", memory_kb() - before);
 
-	/* With the memory that the tracker itself takes until it is closed. */
+	/* The counters include the tracker's own memory, which close() frees. */
 	TEST_ASSERT_EQ(track_unregister(tracker), 0);
 	print_memory("unregistered", memory_kb() - before);
 	close(tracker);
 	kvm_vm_free(vm);
 }
 
-/* L1's nested page tables, each leaf table in a range of its own, which map one page. */
+/* Spread L1's nested page tables over the memslot.  Each leaf table maps the same one page. */
 static void spread_tables(void *hva, uint64_t size)
 {
 	uint64_t *root = addr_gpa2hva(vm, map.root_gpa);
@@ -203,12 +206,12 @@ static void nested_guest(uint64_t size)
 	run();
 	ms = ms_since(start);
 	printf("nested_ms %.0f\n", ms);
-	/* With rmaps, and what there is of each shadow page but its two pages. */
+	/* Slab includes rmaps and the headers of shadow pages, not the two pages of each. */
 	print_memory("nested", memory_kb() - before);
 	kvm_vm_free(vm);
 }
 
-/* How long it takes to say whether a page is tracked, if nobody tracks, or somebody does. */
+/* How long does KVM take to say whether a page is tracked, without a tracker and with one? */
 static void cost(uint64_t nr)
 {
 	int tracker = track_open();
@@ -217,7 +220,7 @@ static void cost(uint64_t nr)
 	vm = vm_create_with_one_vcpu(&vcpu, l1_code);
 	create_slot(SZ_1G);
 	off = track_cost(tracker, vm, LARGE_MEM, nr);
-	__TEST_REQUIRE(off >= 0, "The kernel has no kprobes, to find what is to be measured");
+	__TEST_REQUIRE(off >= 0, "kprobes cannot find KVM's function, or -c is too large");
 	TEST_ASSERT_EQ(track_register(tracker, vm), 0);
 	not_tracked = track_cost(tracker, vm, LARGE_MEM, nr);
 	TEST_ASSERT_EQ(track_page(tracker, LARGE_MEM), 0);
@@ -234,7 +237,8 @@ static void help(const char *name)
 	printf("usage: %s [-g GiB] [-n GiB] [-c times]\n"
 	       " -g: a tracker of a memslot of this size, at most 512 (default: 512)\n"
 	       " -n: instead, a nested guest with page tables in a memslot of this size\n"
-	       " -c: instead, how long so many looks take whether a page is tracked\n", name);
+	       " -c: instead, the time to ask KVM so often whether a page is tracked,\n"
+	       "     at most 1000000\n", name);
 	exit(KSFT_FAIL);
 }
 

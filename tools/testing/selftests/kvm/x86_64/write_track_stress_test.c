@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Trackers that come and go beside vCPUs that write, and memslots that change.  Each vCPU
- * counts in a page of its own.  Of what it wrote between the return of the call that tracks
- * the page and the one that does not any more, the tracker hears each number once, in order.
+ * Trackers come and go while vCPUs write and memslots change.  Each vCPU writes increasing
+ * numbers to a page of its own.  A tracker tracks this page, reads the number before and after
+ * a pause, and untracks the page.  KVM must tell the tracker of each number between the two
+ * once, in order.
  *
- * With -n, the vCPUs run nested guests, whose page tables KVM tracks itself, and L1 rewrites.
+ * With -n, the vCPUs run nested guests.  KVM tracks their page tables itself, and L1 rewrites
+ * the page tables.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -27,17 +29,17 @@
 #define OTHER_SLOT	2
 #define TEST_MEM	0x40000000ULL
 #define NR_PAGES	1024
-/* Nobody uses it, but to delete it zaps all roots. */
+/* The guest does not use this memslot, but deleting it zaps all roots. */
 #define OTHER_MEM	0x100000000ULL
 #define NR_VCPUS	2
-/* All that the tracker keeps, and that it lost some. */
+/* The events that a tracker keeps, and one for those that it lost. */
 #define MAX_EVENTS	(8192 + 1)
 
 static struct l2_map map;
 static struct l2 l2[NR_VCPUS];
 static bool nested;
 
-/* In the same block, and with those of the other in the same page of the guest's tables. */
+/* Both counters' pages are in one block of KVM's counts, and below one page table. */
 static uint64_t counter_gpa(uint64_t index)
 {
 	return TEST_MEM + (60 + index * 2) * PAGE_SIZE;
@@ -51,7 +53,7 @@ static void guest_code(uint64_t index)
 	for (;;) {
 		WRITE_ONCE(*counter, ++n);
 		page = stress_random(&random) % NR_PAGES;
-		/* Elsewhere, no matter what. */
+		/* Write elsewhere, too, in any page.  check() ignores these writes. */
 		WRITE_ONCE(*(uint64_t *)(TEST_MEM + page * PAGE_SIZE + 64), n);
 		if (n % 256 == 0) {
 			if (nested)
@@ -71,10 +73,10 @@ static void l1_code(uint64_t index)
 	for (;;) {
 		switch (l2_run(&l2[index])) {
 		case L2_CALL:
-			/* A page that is not there; L2 may be about to write it. */
+			/* Unmap a page.  An L2 may be about to write the page. */
 			page = stress_random(&random) % NR_PAGES;
 			WRITE_ONCE(map.leaves[page], 0);
-			/* A page table that is another one, with the same in it. */
+			/* Map a leaf table with W or without: KVM has a shadow page for each. */
 			page = stress_random(&random) % (NR_PAGES / L2_ENTRIES);
 			WRITE_ONCE(map.directory[page],
 				   (map.leaves_gpa + page * PAGE_SIZE) |
@@ -137,7 +139,7 @@ static void check(struct track_event *events, size_t nr, uint64_t gpa, uint64_t 
 			    events[i].value, next ?: before + 1);
 		next = events[i].value + 1;
 	}
-	/* What is written is in memory before it is told of: the last one came too late. */
+	/* KVM writes memory before it tells the tracker, which may miss the write of @after. */
 	TEST_ASSERT((next ?: before + 1) >= after, "Not told of the writes of %lu to %lu",
 		    next ?: before + 1, after - 1);
 	if (next)
@@ -163,7 +165,7 @@ static void *track_counter(void *arg)
 		TEST_ASSERT(!r, "Failed to register a tracker: %d", r);
 		r = track_page(tracker, gpa);
 		TEST_ASSERT(!r, "Failed to track a page: %d", r);
-		/* Now the page is tracked by this tracker alone. */
+		/* Undo what the tracker before this one left: the page is tracked once. */
 		if (left) {
 			r = track_untrack_page(tracker, gpa);
 			TEST_ASSERT(!r, "Failed to untrack what was left: %d", r);
@@ -171,7 +173,7 @@ static void *track_counter(void *arg)
 		before = READ_ONCE(*counter);
 		usleep(stress_random(&random) % 4000);
 		after = READ_ONCE(*counter);
-		/* Now and then, a tracker leaves the page tracked. */
+		/* Now and then, leave the page tracked. */
 		left = !(stress_random(&random) % 8);
 		if (!left) {
 			r = track_untrack_page(tracker, gpa);
@@ -265,9 +267,9 @@ int main(int argc, char *argv[])
 	ksft_print_header();
 	why = track_supported() ?: nested ? l2_supported(true) : NULL;
 	__TEST_REQUIRE(!why, "%s", why);
-	/* Of a vCPU that does not run, nothing can be heard. */
+	/* Without the second vCPU, nothing writes the second counter. */
 	if (!stress_enabled(workers, 'v') && stress_enabled(workers, 'u'))
-		stress_disable(workers, 'u', "nobody counts there");
+		stress_disable(workers, 'u', "the second vCPU does not run");
 	ksft_set_plan(2);
 
 	vm = __vm_create_with_vcpus(VM_SHAPE_DEFAULT, NR_VCPUS, NR_PAGES,
@@ -302,7 +304,7 @@ int main(int argc, char *argv[])
 				     !stress_enabled(workers, 'u')),
 			 "each write was told of once\n");
 
-	/* To delete a memslot zaps all shadow pages, too, so that nothing is tracked. */
+	/* Deleting a memslot zaps all shadow pages, so KVM tracks no page for them. */
 	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, 0, NULL);
 	ksft_test_result(track_bytes(vm) == empty, "no memory is left\n");
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What trackers of guest writes are told: each write to a tracked page once and in order,
- * and no others, whatever happens to memslots; and that KVM has memory for the pages that
- * are tracked, and for no others.
+ * KVM tells trackers of each write to a tracked page, once and in order, and of no other write,
+ * whatever happens to memslots.  KVM has blocks of counts only where it tracks pages.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,15 +29,15 @@
 #include "ucall_common.h"
 
 #define TEST_SLOT	1
-/* Of the other address space, that of SMM. */
+/* Memslots of the other address space, SMM. */
 #define SMM_TEST_SLOT	(BIT(16) | 1)
 #define SMM_SLOT	(BIT(16) | 2)
 
-/* So often can a page be tracked by trackers: KVM has the other half of what can be counted. */
+/* How often trackers may track a page: KVM has the other half of the range of a count. */
 #define MOST_OFTEN	32767
 
 #define TEST_MEM	0x40000000ULL
-/* Some blocks, and the rest of one. */
+/* Whole blocks, and a part of one. */
 #define NR_PAGES	1000
 #define MEMORY_SIZE	(NR_PAGES * PAGE_SIZE)
 #define ZAP_SLOT	2
@@ -47,7 +46,7 @@
 #define SMM_SIZE	65536
 #define SMM_PORT	0xe
 
-/* What the guest is to do. */
+/* The most that the guest does in one run. */
 #define MAX_OPS		4096
 
 enum op_kind {
@@ -147,7 +146,7 @@ static unsigned int op_bytes(const struct op *op)
 	return op->kind == OP_BYTE ? 1 : op->kind == OP_INT ? 4 : 8;
 }
 
-/* Did the tracker hear of what the guest wrote to @tracked pages, and of nothing else? */
+/* Did the tracker hear of each write of the guest to @tracked pages, and of nothing else? */
 static bool heard(int tracker, const unsigned long *tracked)
 {
 	static struct track_event events[MAX_OPS + 1];
@@ -171,7 +170,7 @@ static bool heard(int tracker, const unsigned long *tracked)
 	return ok && j == nr;
 }
 
-/* All pages, in turn; those that trackers hear of are in @tracked. */
+/* Have the guest write all pages in turn.  Does the tracker hear of those in @tracked? */
 static bool write_all_and_hear(int tracker, const unsigned long *tracked)
 {
 	uint64_t page;
@@ -193,7 +192,7 @@ static void delete_memslot(void)
 	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, 0, NULL);
 }
 
-/* To delete a memslot, if only one that nobody uses, zaps all roots. */
+/* Deleting a memslot zaps all roots, even if the guest does not use the memslot. */
 static void zap_all(void)
 {
 	vm_set_user_memory_region(vm, ZAP_SLOT, 0, ZAP_MEM, PAGE_SIZE, memory);
@@ -204,7 +203,7 @@ static void create_vm(bool nested)
 {
 	vm = __vm_create(VM_SHAPE_DEFAULT, 1, NR_PAGES);
 	vcpu = vm_vcpu_add(vm, 0, nested ? l1_code : guest_code);
-	/* Aligned, so that there can be huge pages. */
+	/* Align the memory, so that the kernel can use huge pages. */
 	memory = mmap(NULL, MEMORY_SIZE + SZ_2M, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(memory != MAP_FAILED, "Out of memory");
@@ -253,7 +252,7 @@ static void remove_one(int tracker, unsigned long *tracked, uint64_t page)
 
 static const uint64_t border_pages[] = { 0, 1, 62, 63, 64, 65, 127, 128, 511, 512, 513, 900, 999 };
 
-/* Reads and writes of all kinds, pages of all kinds, and the two ways to be tracked twice. */
+/* All kinds of reads and writes, pages at all borders, and a page that is tracked twice. */
 static bool test_reports(void)
 {
 	int tracker = new_tracker(), other = new_tracker();
@@ -278,7 +277,7 @@ static bool test_reports(void)
 	ok &= heard(tracker, tracked);
 	ok &= heard(other, tracked);
 
-	/* Once more, and once less: still tracked. */
+	/* Tracked once more, and once less: the page is still tracked. */
 	add_one(other, tracked, 64);
 	remove_one(tracker, tracked, 64);
 	set_bit(64, tracked);
@@ -302,7 +301,7 @@ static bool test_reports(void)
 	return ok;
 }
 
-/* Does a memslot that gets other flags, or goes away and comes back, have its counts? */
+/* Counts stay when a memslot gets other flags.  They go when the memslot goes. */
 static bool test_slots(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
@@ -318,7 +317,7 @@ static bool test_slots(void)
 	create_memslot(0);
 	ok &= write_all_and_hear(tracker, tracked);
 
-	/* KVM has never moved what somebody tracks. */
+	/* KVM does not move a memslot while a tracker is registered, and never has. */
 	ok &= __vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM + PAGE_SIZE,
 					  MEMORY_SIZE, memory) && errno == EINVAL;
 	ok &= write_all_and_hear(tracker, tracked);
@@ -329,7 +328,7 @@ static bool test_slots(void)
 	ok &= track_page(tracker, TEST_MEM) == -EINVAL;
 	ok &= track_untrack_page(tracker, TEST_MEM) == -EINVAL;
 
-	/* It is another one: nothing in it is tracked. */
+	/* The memslot is a new one: none of its pages is tracked. */
 	create_memslot(0);
 	bitmap_zero(tracked, NR_PAGES);
 	ok &= track_untrack_page(tracker, TEST_MEM + 5 * PAGE_SIZE) == -ENOENT;
@@ -339,7 +338,7 @@ static bool test_slots(void)
 	remove_one(tracker, tracked, 6);
 	ok &= write_all_and_hear(tracker, tracked);
 
-	/* Of another size. */
+	/* A memslot of another size. */
 	delete_memslot();
 	vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, 65 * PAGE_SIZE, memory);
 	ok &= track_read(tracker, &event, 1) == 1 && event.type == TRACK_REMOVE;
@@ -350,7 +349,7 @@ static bool test_slots(void)
 
 	close(tracker);
 	free(tracked);
-	/* And now it can be moved. */
+	/* Without a tracker, KVM moves the memslot. */
 	ok &= !__vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM + PAGE_SIZE,
 					   MEMORY_SIZE, memory);
 	ok &= !__vm_set_user_memory_region(vm, TEST_SLOT, 0, TEST_MEM, MEMORY_SIZE,
@@ -358,7 +357,7 @@ static bool test_slots(void)
 	return ok;
 }
 
-/* What is refused changes nothing. */
+/* A call that KVM or the tracker refuses changes nothing. */
 static bool test_refused(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
@@ -389,7 +388,10 @@ static bool test_refused(void)
 	return ok;
 }
 
-/* Memory: none, a little for each memslot, for each block, and a little again. */
+/*
+ * KVM takes no memory at first, then a little for each memslot, then more for each block with a
+ * tracked page, and gives the latter back.
+ */
 static bool test_memory(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
@@ -418,7 +420,7 @@ static bool test_memory(void)
 	}
 	ok &= track_bytes(vm) == registered;
 
-	/* What a tracker leaves tracked is so for the next one, too, and goes with the memslot. */
+	/* A page that a tracker leaves tracked stays tracked, until the memslot goes. */
 	add_one(tracker, tracked, 3);
 	close(tracker);
 	tracker = new_tracker();
@@ -449,7 +451,10 @@ static void *write_one(void *unused)
 	return NULL;
 }
 
-/* For long, and so in synchronize_srcu(), and not for a page or a lock. */
+/*
+ * Wait until the thread has slept for 0.2 s.  Then it sleeps in synchronize_srcu(): it would not
+ * wait so long for a page or a lock.
+ */
 static void wait_until_it_sleeps(pid_t *tid)
 {
 	int slept = 0, i;
@@ -473,10 +478,10 @@ static void wait_until_it_sleeps(pid_t *tid)
 }
 
 /*
- * A vCPU has looked up a memslot, and waits for its memory.  Then the memslot is replaced,
- * by one with other flags, and the first tracker registers.  The one that was replaced
- * does not know of that, and the vCPU still has it: the tracker hears of the write all the
- * same.
+ * A vCPU looks up a memslot, and waits for the memory of it (userfaultfd).  Then userspace
+ * changes the flags of the memslot, so KVM replaces the memslot by a new one, and the first
+ * tracker registers.  The vCPU still has the old memslot, which never gets counts.  The tracker
+ * hears of the write all the same.
  */
 static bool test_replaced(void)
 {
@@ -487,7 +492,7 @@ static bool test_replaced(void)
 	};
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
 	void *zeroes = calloc(NR_PAGES, PAGE_SIZE);
-	/* Not UFFDIO_ZEROPAGE: to write there would replace the page once more. */
+	/* Not UFFDIO_ZEROPAGE: a write would replace the zero page by another page. */
 	struct uffdio_copy copy = {
 		.dst = range.range.start,
 		.src = (unsigned long)zeroes,
@@ -537,7 +542,7 @@ static uint8_t smm_code[] = {
 	0x66, 0x67, 0xc7, 0x05, 0, 0, 0, 0, 0, 0, 0, 0, 0xe4, SMM_PORT, 0x0f, 0xaa,
 };
 
-/* SMM has memslots of its own, where nobody tracks anything; the page is one all the same. */
+/* SMM has memslots of its own, without tracked pages.  Trackers hear of its writes all the same. */
 static bool test_smm(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
@@ -546,7 +551,7 @@ static bool test_smm(void)
 	bool ok = true;
 	void *smram;
 
-	/* As part of a huge page, a tracked one can be written in SMM, and always could. */
+	/* No huge pages: if SMM maps the tracked page as part of one, its writes do not fault. */
 	madvise(memory, MEMORY_SIZE, MADV_NOHUGEPAGE);
 	smram = mmap(NULL, SMM_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	TEST_ASSERT(smram != MAP_FAILED, "Out of memory");
@@ -574,7 +579,7 @@ static bool test_smm(void)
 		ok &= heard(tracker, tracked);
 		ok &= *(uint32_t *)(memory + (ops[0].gpa - TEST_MEM)) == ops[0].value;
 
-		/* Out of SMM. */
+		/* Have the vCPU leave SMM. */
 		nr_ops = 0;
 		run_ops();
 	}
@@ -586,7 +591,7 @@ static bool test_smm(void)
 	return ok;
 }
 
-/* Shadow pages track writes, too, until KVM zaps them. */
+/* KVM tracks writes for its shadow pages, too, until it zaps them. */
 static bool test_nested(void)
 {
 	unsigned long *tracked = bitmap_zalloc(NR_PAGES);
@@ -623,8 +628,8 @@ static bool test_nested(void)
 }
 
 /*
- * Trackers do not untrack what KVM tracks itself, here L1's page tables for L2; nor do they
- * keep KVM from tracking it, however often they do.
+ * A tracker cannot untrack a page that KVM tracks itself, here the root of L1's nested page
+ * tables.  Nor can a tracker keep KVM from tracking the page, however often the tracker does so.
  */
 static bool test_own(void)
 {
@@ -648,7 +653,7 @@ static bool test_own(void)
 	return ok;
 }
 
-/* A page that is tracked is no part of a huge one; later, it is again. */
+/* KVM maps no tracked page as part of a huge page, until the page is not tracked any more. */
 static bool test_huge(void)
 {
 	int tracker = new_tracker(), r;
@@ -686,7 +691,7 @@ static const struct {
 	const char *name;
 	bool (*fn)(void);
 	bool nested;
-	/* With shadow pages of the guest's own, there always are counts. */
+	/* The test needs TDP.  Without, KVM shadows the guest, and memslots have counts at once. */
 	bool tdp;
 	int cap;
 } tests[] = {

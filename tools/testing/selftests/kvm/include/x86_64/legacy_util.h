@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Guests of 32 bits with paging, for tests of what shadows their page tables. */
+/* 32-bit guests with paging, for tests of how KVM shadows their page tables. */
 #ifndef SELFTEST_KVM_LEGACY_UTIL_H
 #define SELFTEST_KVM_LEGACY_UTIL_H
 
@@ -11,8 +11,8 @@
 #include "processor.h"
 
 /*
- * Add the vCPU of a VM, which begins at @rip, with flat segments, interrupts off, and paging
- * by the tables at @cr3, of the format that @cr4 says.
+ * Add vCPU 0 to a VM.  It starts at @rip, with flat segments, interrupts off and paging on.
+ * @cr3 points to its page tables, and @cr4 says which format they have.
  */
 static inline struct kvm_vcpu *vcpu_add_legacy(struct kvm_vm *vm, uint32_t rip, uint32_t cr3,
 					       uint32_t cr4)

@@ -11,10 +11,10 @@
 
 #define L2_STACK_PAGES	2
 
-/* The first is always set; the second lets the host interrupt L2. */
+/* Bit 1 is always set.  Bit 9 (IF) lets the host interrupt L2. */
 #define L2_RFLAGS	(BIT(1) | BIT(9))
 
-/* The memory type of an entry of the EPT that maps a page. */
+/* The memory type of a leaf entry of the EPT. */
 #define EPT_WRITE_BACK	(6ULL << 3)
 
 #define INVEPT_SINGLE	1
@@ -36,7 +36,7 @@ const char *l2_supported(bool nested_paging)
 	return NULL;
 }
 
-/* Zeroed pages that follow each other in L1's virtual and physical memory. */
+/* Allocate zeroed pages that follow each other in L1's virtual and physical memory. */
 static uint64_t *alloc_tables(struct kvm_vm *vm, uint64_t nr, vm_vaddr_t *gva, uint64_t *gpa)
 {
 	uint64_t *hva;
@@ -104,8 +104,9 @@ void l2_create(struct kvm_vm *vm, struct l2 *l2)
 }
 
 /*
- * Who waits for another vCPU has to let the host run that one, and Bochs lets it
- * interrupt no guest that has interrupts off.  There are none for L1.
+ * A vCPU that waits for another one has to let the host interrupt it, so that the host
+ * can run the other one.  On Bochs, the host cannot interrupt a guest that has interrupts
+ * off.  L1 itself gets no interrupts.
  */
 static void let_host_in(void)
 {
@@ -114,7 +115,7 @@ static void let_host_in(void)
 
 void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), uint64_t arg)
 {
-	/* As after a call: aligned to 16 but for the return address. */
+	/* As after a call: aligned to 16 bytes, minus 8 for the return address. */
 	void *rsp = (void *)(l2->stack - 8);
 	struct vmcb *vmcb;
 
@@ -144,11 +145,11 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 }
 
 /*
- * To L2 and back, not as svm_util.h and vmx.h do it: they keep L2's registers in
- * globals, for one vCPU, or not at all.  While L2 runs, the address of the
- * registers is on top of the stack.
+ * Enter L2 and come back.  The code of svm_util.h and vmx.h does not do here: it keeps
+ * L2's registers in globals, for one vCPU, or not at all.  While L2 runs, the address of
+ * the registers is on top of the stack.
  *
- * The compiler may use the 128 bytes below the stack.
+ * SAVE_L1 skips the 128 bytes below the stack, as the compiler may use them.
  */
 #define SAVE_L1				\
 	"lea -128(%%rsp), %%rsp\n\t"	\
@@ -172,7 +173,7 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 	"mov 0x58(%%r15), %%r13\n\t"	\
 	"mov 0x60(%%r15), %%r14\n\t"
 
-/* Leaves the address of the registers in r15. */
+/* SAVE_L2 leaves the address of the registers in r15. */
 #define SAVE_L2				\
 	"xchg %%r15, (%%rsp)\n\t"	\
 	"mov %%rbx, 0x00(%%r15)\n\t"	\
@@ -195,7 +196,7 @@ void l2_init(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t), ui
 	"pop %%rbp\n\t"			\
 	"lea 128(%%rsp), %%rsp\n\t"
 
-/* #VMEXIT gives back L1's rax and rsp; all else is L2's then. */
+/* #VMEXIT restores L1's rax and rsp.  All other registers still hold L2's values. */
 static void svm_run_l2(struct l2 *l2)
 {
 	uint64_t vmcb_gpa = l2->svm->vmcb_gpa;
@@ -215,12 +216,15 @@ static void svm_run_l2(struct l2 *l2)
 			"r15", "memory", "cc");
 }
 
-/* A VM exit gives back L1's rsp, and turns interrupts off; all else is L2's then. */
+/*
+ * A VM exit restores L1's rsp, and turns interrupts off.  All other registers still hold L2's
+ * values.
+ */
 static void vmx_run_l2(struct l2 *l2)
 {
 	uint64_t *regs = l2->regs;
 
-	/* mov leaves alone what cmpb says. */
+	/* mov does not change the flags: the jne below uses those of cmpb. */
 	asm volatile (SAVE_L1
 		      "mov %[host_rsp], %%rax\n\t"
 		      "vmwrite %%rsp, %%rax\n\t"
@@ -276,7 +280,7 @@ enum l2_exit l2_run(struct l2 *l2)
 	svm_run_l2(l2);
 	vmcb = l2->svm->vmcb;
 	l2->exit_code = vmcb->control.exit_code;
-	/* Once is enough. */
+	/* One entry has done what l2_flush() asked for. */
 	vmcb->control.tlb_ctl = TLB_CONTROL_DO_NOTHING;
 	switch (l2->exit_code) {
 	case SVM_EXIT_VMMCALL:

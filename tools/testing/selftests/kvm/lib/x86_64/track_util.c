@@ -16,7 +16,7 @@
 
 #define TRACKER		"/sys/kernel/debug/kvm_track_test"
 
-/* Longer than a line of the module's. */
+/* Longer than a line that the module returns, see track_test.c. */
 #define LINE_SIZE	80
 
 const char *track_supported(void)
@@ -92,7 +92,7 @@ static struct track_event parse_event(const char *line)
 	else if (sscanf(line, "lost %lu", &event.value) == 1)
 		event.type = TRACK_LOST;
 	else
-		TEST_FAIL("What does '%s' mean?", line);
+		TEST_FAIL("Unknown event of the tracker: '%s'", line);
 	return event;
 }
 
