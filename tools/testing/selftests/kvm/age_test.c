@@ -787,9 +787,6 @@ int main(int argc, char *argv[])
 		       "lock_stat does not know mmu_lock");
 	if (want_pfns)
 		lookup_pfns();
-	/* Let the VM settle: in the rounds, aging alone may take mmu_lock. */
-	if (count_locks)
-		usleep(1500000);
 
 	for (round = 1; round <= rounds; round++) {
 		if (want_evict && round > 1)

@@ -26,6 +26,7 @@
 /* All pages of one leaf table. */
 #define NR_PAGES	L2_ENTRIES
 #define NPT_DIRTY	BIT_ULL(6)
+#define EPT_DIRTY	BIT_ULL(9)
 /* The smallest ring that KVM takes. */
 #define RING_ENTRIES	(PAGE_SIZE / sizeof(struct kvm_dirty_gfn))
 
@@ -54,12 +55,9 @@ static void l1_code(uint64_t unused)
 		l2_map.leaves[i] &= ~L2_WRITABLE;
 	l2_init(&l2, &l2_map, l2_code, 0);
 	GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
-	/*
-	 * KVM lets L2 write through an NPT entry only if the entry is dirty.  An EPT entry needs
-	 * no such bit where KVM has no A/D bits for L1 (eptad=0).
-	 */
+	/* KVM's sync makes an SPTE writable only if L1's entry is dirty. */
 	for (i = 0; i < L2_ENTRIES; i++)
-		l2_map.leaves[i] |= L2_WRITABLE | (host_cpu_is_amd ? NPT_DIRTY : 0);
+		l2_map.leaves[i] |= L2_WRITABLE | (host_cpu_is_amd ? NPT_DIRTY : EPT_DIRTY);
 	l2_flush(&l2);
 	l2_run(&l2);
 	GUEST_FAIL("L2 exited with 0x%lx", l2.exit_code);

@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <linux/bitmap.h>
 #include <linux/sizes.h>
@@ -302,8 +301,6 @@ static void test_paging(void)
 	ksft_test_result(nr == NR_PAGES, "%s: the guest writes where its tables say\n",
 			 paging->name);
 
-	/* Let the VM settle: in the rounds, aging alone may take mmu_lock. */
-	usleep(1500000);
 	for (round = 0; round < ROUNDS; round++)
 		age_round(round);
 

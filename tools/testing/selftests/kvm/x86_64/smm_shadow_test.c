@@ -156,10 +156,10 @@ int main(void)
 {
 	int round, found;
 
+	ksft_print_header();
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_X86_SMM));
 	/* With TDP, KVM shadows no page table here. */
 	TEST_REQUIRE(!kvm_is_tdp_enabled());
-	ksft_print_header();
 	ksft_set_plan(2 * ROUNDS);
 	create_vm();
 	TEST_ASSERT(guest_page() == 0, "The guest does not read its own page");

@@ -35,6 +35,9 @@
 #define L2_GIB		32
 #define NR_LEAVES	(L2_GIB * 512ULL)
 
+/* As often as kvm-track-test.ko asks KVM at once. */
+#define MAX_TIMES	1000000
+
 static struct l2_map map;
 static struct l2 l2;
 
@@ -238,7 +241,7 @@ static void help(const char *name)
 	       " -g: a tracker of a memslot of this size, at most 512 (default: 512)\n"
 	       " -n: instead, a nested guest with page tables in a memslot of this size\n"
 	       " -c: instead, the time to ask KVM so often whether a page is tracked,\n"
-	       "     at most 1000000\n", name);
+	       "     at most %d\n", name, MAX_TIMES);
 	exit(KSFT_FAIL);
 }
 
@@ -258,6 +261,8 @@ int main(int argc, char *argv[])
 			break;
 		case 'c':
 			times = aging_parse_positive(optarg);
+			if (times > MAX_TIMES)
+				help(argv[0]);
 			break;
 		default:
 			help(argv[0]);
