@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Aging of guest memory without mmu_lock: of the TDP MMU's SPTEs under RCU, and of SPTEs in
- * rmaps with the lock of the rmap.  Documentation/virt/kvm/x86/aging.rst lists the races, and
- * what settles each.
+ * Aging of guest memory without mmu_lock: of the TDP MMU's SPTEs under RCU, and of SPTEs in rmaps
+ * with the lock of the rmap.  Documentation/virt/kvm/x86/aging.rst lists the races, and why each is
+ * harmless.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -41,7 +41,7 @@ struct age_op {
 };
 
 /*
- * Note that the SPTE that maps the gfns [start, end) of the range is young.  Returns true if
+ * Record in the bitmap that a young SPTE maps the gfns [start, end) of the range.  Returns true if
  * the caller is to make it old.
  */
 static __always_inline bool age_found_young(const struct kvm_gfn_range *range,
@@ -70,8 +70,8 @@ static __always_inline void tdp_age_leaf(u64 *sptep, u64 spte, u64 aged, gfn_t g
 }
 
 /*
- * Age or test a huge SPTE, of the gfn @gfn of the range and maybe of others, in the range or
- * not.
+ * Age or test a huge SPTE.  @gfn is the first gfn of the range that it maps.  It may also map gfns
+ * outside of the range.
  */
 static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t gfn,
 					 const struct kvm_gfn_range *range,
@@ -94,12 +94,12 @@ static __always_inline void tdp_age_huge(u64 *sptep, u64 spte, int level, gfn_t 
 }
 
 /*
- * Age or test the SPTEs from *@sptep, of @gfn, on, up to the end of the page table or to
- * @end.  Returns the gfn where it ended.
+ * Age or test SPTEs of one page table: from *@sptep, which maps @gfn, to the end of the table or to
+ * @end, whichever is first.  Returns the gfn after the last one.
  *
- * The loop is most of what it costs to age a page table of the host, so it goes over a word
- * of the bitmaps at a time, and has little in it.  Without bitmaps, most ranges are one gfn,
- * for which words and masks would only cost.
+ * This loop dominates the cost of aging a page table of the host.  So the outer loop loads and
+ * stores one word of the bitmaps at a time, and the inner loop has little to do.  Without bitmaps,
+ * most ranges are a single gfn, and the outer loop runs once.
  */
 static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 					   const struct kvm_gfn_range *range,
@@ -124,9 +124,9 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 
 		for (; gfn < next; gfn++, sptep++, mask >>= 1) {
 			/*
-			 * The CPU, faults and zaps may write the SPTE meanwhile.
-			 * Read it once, so that the cmpxchg expects the value that
-			 * was checked.  Pairs with their atomic operations.
+			 * The CPU, faults, zaps, clears of the dirty log and other walks may write
+			 * the SPTE meanwhile.  Read it once, so that the cmpxchg expects the value
+			 * that was checked.  Pairs with the writers that __age_leaf() lists.
 			 */
 			u64 spte = READ_ONCE(*sptep);
 			u64 aged;
@@ -136,9 +136,9 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 
 			stats->scanned++;
 			/*
-			 * Open-coded is_accessed_spte() and age_spte() for A/D
-			 * bits.  On a CPU without an Accessed bit, all SPTEs of the
-			 * TDP MMU have A/D bits disabled.
+			 * is_accessed_spte() and age_spte(), open-coded for an SPTE with A/D bits.
+			 * On a CPU without an Accessed bit, all SPTEs of the TDP MMU have A/D bits
+			 * disabled.
 			 */
 			if (likely(spte_ad_enabled(spte))) {
 				aged = spte & ~accessed;
@@ -190,15 +190,14 @@ static __always_inline void tdp_age_root(struct kvm_mmu_page *root, int root_lev
 		for (;;) {
 			sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, level);
 			/*
-			 * Faults and zaps may write the SPTE meanwhile.  Read it
-			 * once, so that the cmpxchg expects the value that was
-			 * checked.  Pairs with the write that linked a child: the
-			 * reads of the child's SPTEs depend on this one, so they
-			 * return what was there then, or newer.  That write is the
-			 * cmpxchg of tdp_mmu_set_spte_atomic(), or, with mmu_lock
-			 * held for write, the xchg or the plain store of
-			 * kvm_tdp_mmu_write_spte(), before which x86 makes earlier
-			 * stores visible.
+			 * Faults and zaps may write the SPTE meanwhile.  Read it once, so that the
+			 * cmpxchg expects the value that was checked.  Pairs with the write that
+			 * linked a child: the reads of the child's SPTEs depend on this one, so
+			 * they return what was there then, or newer.  With mmu_lock held for read,
+			 * that write is the cmpxchg of tdp_mmu_set_spte_atomic().  With the lock
+			 * held for write, it is the xchg or the plain store of
+			 * kvm_tdp_mmu_write_spte(); x86 does not reorder stores, so the child's
+			 * SPTEs are visible before it.
 			 */
 			spte = READ_ONCE(*sptep);
 			if (!is_shadow_present_pte(spte) || is_last_spte(spte, level))
@@ -322,17 +321,17 @@ static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 		return;
 
 	/*
-	 * With the TDP MMU, only nested guests whose page tables KVM shadows have
-	 * SPTEs in rmaps, and each of them has an indirect shadow page.  The count
-	 * may go up meanwhile.  That is fine: aging misses what such a guest has used
-	 * since, as if aging had come before.  Pairs with the WRITE_ONCE() of account_shadowed().
+	 * With the TDP MMU, only nested guests whose page tables KVM shadows have SPTEs in rmaps,
+	 * and each of them has an indirect shadow page.  The count may change meanwhile.  That is
+	 * fine: aging misses what the new guest used, as if it had run before the guest.  Pairs
+	 * with the WRITE_ONCE() of account_shadowed() and unaccount_shadowed().
 	 */
 	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
 		return;
 
 	/*
-	 * KVM allocates rmaps for the current memslots.  This one may be older:
-	 * replaced before that, and kept by kvm->srcu.
+	 * KVM allocates rmaps for the current memslots.  This memslot may have been replaced before
+	 * that; kvm->srcu keeps it.
 	 */
 	if (!slot->arch.rmap[0])
 		return;
@@ -356,7 +355,7 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
 {
 	struct kvm_age_stats stats = {};
 
-	/* For range->slot. */
+	/* kvm->srcu keeps range->slot. */
 	lockdep_assert(srcu_read_lock_held(&kvm->srcu));
 	lockdep_assert_not_held(&kvm->mmu_lock);
 
@@ -386,8 +385,8 @@ static __always_inline bool age_gfn_range(struct kvm *kvm,
  * @kvm: the VM
  * @range: gfns [start, end) of one memslot
  *
- * The page of a young SPTE is not marked accessed: the caller, clear_young(),
- * does what it wants with the return value.  TLBs are not flushed.
+ * This does not mark the page of a young SPTE accessed: the callers, clear_young() and
+ * clear_flush_young(), report it to mm/ by the return value.  It does not flush TLBs.
  *
  * Context: kvm->srcu held for read; does not sleep, does not take mmu_lock.  Time
  * is bounded by the number of SPTEs of the range, times the number of roots, plus
@@ -423,15 +422,15 @@ bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
  * A huge SPTE is young for all gfns of the range that it maps, and is made old if the
  * bit of any of them is set in the bitmap's @clear.
  *
- * Context: as kvm_age_gfn(), with the bound that this gives: for the 512 gfns of a
- * host's page table, 512 SPTEs for each root, and as many rmaps, plus one or two of
- * each upper level.
+ * Context: as kvm_age_gfn().  For the 512 gfns of one page table of the host, the walk reads at
+ * most 512 SPTEs per root, and goes over 512 rmaps of the lowest level, and one or two of each
+ * upper level.
  * Return: true if any SPTE was young.
  */
 bool kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range)
 {
 	const struct kvm_age_bitmap *bitmap = range->arg.age_bitmap;
-	/* Not gfn_to_hva_memslot(), which is for writers: of a read-only memslot, it has no hva. */
+	/* gfn_to_hva_memslot() is for writers, and returns an error for a read-only memslot. */
 	unsigned long hva = __gfn_to_hva_memslot(range->slot, range->start);
 
 	return age_gfn_range(kvm, range, (struct age_op) {
@@ -444,7 +443,7 @@ bool kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range)
 /**
  * kvm_age_stats_sum - what aging did, since the module was loaded, on all CPUs
  *
- * Context: any.  Who ages meanwhile is counted or not.
+ * Context: any.  The sum may miss aging that runs meanwhile.
  * Return: the sum.
  */
 struct kvm_age_stats kvm_age_stats_sum(void)
@@ -482,7 +481,7 @@ DEFINE_SHOW_ATTRIBUTE(kvm_age_stats);
  * kvm_age_create_debugfs - create the file that shows what aging did
  * @dir: KVM's debugfs directory; removing it removes the file
  *
- * Context: may sleep.  Errors are debugfs's own, and ignored as its rules say.
+ * Context: may sleep.  Errors are ignored, as debugfs asks its users to do.
  */
 void kvm_age_create_debugfs(struct dentry *dir)
 {

@@ -12,9 +12,8 @@
 /*
  * The old form of a young, shadow-present leaf SPTE.
  *
- * With A/D bits, Accessed is cleared.  Without, the SPTE is marked for access
- * tracking, which takes R, W and X away, but not MMU-writable, which says that
- * the page is dirty.
+ * With A/D bits, Accessed is cleared.  Without A/D bits, KVM marks the SPTE for access tracking: R,
+ * W and X are cleared.  MMU-writable stays, and still says that the page is dirty.
  */
 static inline u64 age_spte(u64 spte)
 {
@@ -25,27 +24,28 @@ static inline u64 age_spte(u64 spte)
 }
 
 /*
- * Make a young leaf SPTE old, if @sptep still is @old_spte, a value that was
- * read from it and is known to be a present leaf.  @new_spte is what age_spte()
- * makes of it.  Returns true if it is old now.  Called while the page table cannot
- * be freed: for the TDP MMU in the RCU read section in which @old_spte was read,
- * else with the rmap locked.
+ * Make a young leaf SPTE old, if @sptep still is @old_spte, a value that was read from it and is
+ * known to be a present leaf.  @new_spte is what age_spte() makes of it.  Returns true if it is old
+ * now.  The caller keeps the page table.  TDP MMU: it is in the RCU read section in which it read
+ * @old_spte.  Shadow MMU: it holds the lock of the rmap.
  *
  * The cmpxchg expects a present leaf, so it cannot touch an SPTE that was zapped
  * or frozen meanwhile.  An atomic AND could: FROZEN_SPTE has the Accessed bits
  * of both NPT and EPT set.
  *
- * It pairs with every other writer of a present leaf:
- *  - the cmpxchg of tdp_mmu_set_spte_atomic() and of the fast page fault handler;
+ * The cmpxchg pairs with every other writer of a present leaf:
+ *  - the cmpxchg of tdp_mmu_set_spte_atomic(), fast_pf_fix(), dirty_log_clear_spte(), and of aging
+ *    on another CPU;
+ *  - the test_and_clear_bit() of spte_wrprot_for_clear_dirty();
  *  - the exchange of kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(),
  *    which finds the young or the old form, and in both whether the page is dirty;
  *  - the CPU, which sets Accessed and Dirty;
- *  - the plain store of __kvm_tdp_mmu_write_spte() and __update_clear_spte_fast() to
- *    an SPTE without volatile bits, that is, with Accessed and Dirty set, where only
- *    Accessed is at stake.
+ *  - the plain store of __kvm_tdp_mmu_write_spte() and __update_clear_spte_fast() to an SPTE
+ *    without volatile bits.  Such an SPTE has A/D bits, Accessed, and either W and Dirty, or
+ *    neither W nor MMU-writable.  The store can only undo the clear of Accessed.
  *
- * If it fails, the CPU or another task has changed the SPTE, and it was young a
- * moment ago: leave it, and do not retry.
+ * If the cmpxchg fails, the CPU or another task changed the SPTE after it was read as young.  The
+ * SPTE stays as it is, and counts as young.
  */
 static __always_inline bool __age_leaf(u64 *sptep, u64 old_spte, u64 new_spte,
 				       struct kvm_age_stats *stats)

@@ -18,7 +18,7 @@ struct kvm_age_stats {
 	unsigned long young;
 	/* Of the young ones, the ones made old.  Testing makes none old. */
 	unsigned long aged;
-	/* Of the young ones, the ones that changed meanwhile, and were left. */
+	/* Of the young ones, the ones whose cmpxchg failed, and that stayed as they were. */
 	unsigned long lost;
 	/* Ranges of one memslot, with at least one leaf SPTE, that were asked about. */
 	unsigned long ranges;

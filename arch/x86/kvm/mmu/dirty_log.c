@@ -16,7 +16,7 @@
 #include "tdp_iter.h"
 #include "tdp_mmu.h"
 
-/* Without it, the generic code would hold mmu_lock for write. */
+/* The generic code holds mmu_lock for read only if this is selected. */
 static_assert(IS_ENABLED(CONFIG_KVM_CLEAR_DIRTY_LOG_SHARED));
 
 /* The pages whose next write KVM has to notice. */
@@ -40,8 +40,8 @@ static gfn_t range_end(const struct dirty_log_range *range)
 }
 
 /*
- * Marks the page dirty if the SPTE was the last to say so.  The page still is the guest's:
- * the MMU notifier needs mmu_lock for write to take it away.
+ * Marks the page dirty if the clear removes the only bit that says so.  The page still is the
+ * guest's: the MMU notifier needs mmu_lock for write to take it away.
  */
 static bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrprot)
 {
@@ -162,17 +162,19 @@ static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, boo
 }
 
 /*
- * Logging began with all pages in the log, so the memslot's huge pages are still there, and
- * still writable.  With eager_page_split, split those of the range, so that vCPUs need not.
- * Then write-protect the huge pages that are left, so that a write splits them.  Split
- * first: small SPTEs inherit W, and pages that are still in the log need not fault.
+ * Logging began with all pages in the log, so the memslot's huge pages are still there, and still
+ * writable.  With eager_page_split and the TDP MMU, split the huge pages of the range, so that
+ * vCPUs need not split them.  Then write-protect the huge pages that are left, so that a write
+ * splits them.  Split first: small SPTEs inherit W, and pages that are still in the log need not
+ * fault.
  *
  * A vCPU may split a huge page meanwhile.  Its small SPTEs inherit W, and are visited after
  * this.  KVM makes no huge page in a memslot that is logged.  A forged dirty ring may name a
  * memslot that is not logged, and nobody relies on a log of that.
  *
- * Splitting drops mmu_lock and takes it again; to split huge pages in rmaps takes it for
- * write.  That is fine: the log's bits are taken already, and not yet returned to userspace.
+ * To split huge pages, KVM drops mmu_lock and takes it again.  To split huge pages in rmaps, it
+ * takes mmu_lock for write.  That is fine: the log's bits are taken already, and not yet returned
+ * to userspace.
  */
 static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
 {
@@ -205,9 +207,8 @@ static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
  * The caller has taken the pages out of the log, and flushes TLBs before it returns to
  * userspace.
  *
- * Context: slots_lock held; mmu_lock held for read.  If all pages were in the log when it
- * was turned on, and huge pages are to be split, drops mmu_lock and takes it again, and may
- * sleep.
+ * Context: slots_lock held; mmu_lock held for read.  If KVM has to split huge pages (logging began
+ * with all pages in the log), it drops mmu_lock, may sleep, and takes mmu_lock again.
  */
 void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_slot *slot,
 					     gfn_t gfn_offset, unsigned long mask)

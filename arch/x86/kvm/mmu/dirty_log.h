@@ -40,11 +40,11 @@ static inline void dirty_log_spte(struct kvm *kvm, const struct kvm_memory_slot 
  * dirty_log_cleared - the value of an SPTE with which KVM notices the next write
  * @spte: the SPTE, of any kind
  * @level: of its page table
- * @wrprot: clear W, so that a write faults.  Else clear Dirty, so that PML logs a write, and
- *	    W only if the SPTE has no A/D bits or must not use them for PML.
+ * @wrprot: clear W, so that a write faults.  Else, clear W if the SPTE has no A/D bits, or must not
+ *	    use them for PML; otherwise clear Dirty, so that PML logs the next write.
  *
  * Pure: looks at nothing but its arguments and the masks.
- * Return: the SPTE without that bit, or @spte if it does not have the bit, or is no leaf.
+ * Return: @spte without that bit; unchanged if the bit is clear, or @spte is not a present leaf.
  */
 static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 {
@@ -55,7 +55,7 @@ static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 								     shadow_dirty_mask);
 }
 
-/* Must the page be marked dirty, because the SPTE says so no more? */
+/* Does the change lose the only bit that says the page is dirty? */
 static inline bool dirty_log_lost_dirty(u64 old_spte, u64 new_spte)
 {
 	return is_dirty_spte(old_spte) && !is_dirty_spte(new_spte);
@@ -75,8 +75,8 @@ static inline bool dirty_log_lost_dirty(u64 old_spte, u64 new_spte)
  * and Dirty.  Unlike aging, this tries again until it succeeds or finds nothing to clear:
  * each time that it fails, another writer has made progress.
  *
- * Context: mmu_lock held for read or write, so that all other writers of the SPTE use atomic
- * operations.  The caller keeps the page table.
+ * Context: mmu_lock held for read or write, so that every other writer of a present leaf uses an
+ * atomic operation.  The caller keeps the page table.
  * Return: true if the SPTE has changed, from @spte to what dirty_log_cleared() makes of it.
  */
 static inline bool dirty_log_clear_spte(u64 *sptep, u64 *spte, int level, bool wrprot)

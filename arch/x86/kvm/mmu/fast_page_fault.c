@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Page faults that KVM fixes without mmu_lock held for write: the guest wrote to a page that
- * KVM write-protected for dirty logging, or used a page that aging took R, W and X from.
- * fast_page_fault.h decides what to do.  Here is the walk around it.
+ * Page faults that KVM fixes without mmu_lock held for write: the guest wrote to a page that KVM
+ * write-protected for dirty logging, or used a page that aging took R, W and X from.
+ * fast_page_fault.h decides what to do.  This file walks the page tables, and writes the SPTE.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -17,27 +17,27 @@
 #include "mmutrace.h"
 #include "tdp_mmu.h"
 
-/* Lost cmpxchgs before a fault takes the slow way. */
+/* After this many failed cmpxchgs, a fault takes the slow path. */
 #define FAST_PF_TRIES	5
 
 /*
- * How many page faults of all VMs had which outcome, since the module was loaded.  Not in
- * struct kvm: kvmgt.ko is built against that, and must still load.
+ * How many page faults of all VMs had which outcome, since the module was loaded.  Kept out of
+ * struct kvm and struct kvm_vcpu: larger ones would keep modules such as kvmgt.ko from loading.
  */
 static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
 
 /*
- * Write the value that was decided, unless the SPTE has changed, and log the write that it
- * allows now.
+ * Write @new_spte, unless the SPTE has changed.  If the SPTE becomes writable, log the page.
  *
  * Do not set Dirty here.  That would spare the CPU a PML entry, but need a flush of the TLB.
  * A page may so be logged twice, which is harmless.
  *
- * The cmpxchg pairs with every other writer of a present leaf: with aging and clears of the
- * log, which change the SPTE in place, and with zaps.  It expects a present value, so it
- * cannot thaw a frozen SPTE.  If it succeeds, the SPTE maps the same page at the same gfn as
- * when it was read: the gfn of a direct MMU's SPTE never changes, and the host does not give
- * the page away before KVM has zapped the SPTE.
+ * The cmpxchg pairs with every other writer of a present leaf: with aging and clears of the log,
+ * which change the SPTE in place, and with zaps.  It expects a present value, so it cannot thaw a
+ * frozen SPTE.  If it succeeds, the SPTE maps the same page at the same gfn as when it was read:
+ * the gfn of a direct MMU's SPTE never changes, and the host does not give the page away before KVM
+ * has zapped the SPTE.  For an indirect shadow page, the caller holds mmu_lock, without which the
+ * gfn of the SPTE does not change.
  */
 static __always_inline bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 					u64 *sptep, u64 old_spte, u64 new_spte)
@@ -53,7 +53,7 @@ static __always_inline bool fast_pf_fix(struct kvm_vcpu *vcpu, struct kvm_page_f
 
 static __always_inline bool memory_is_private(struct kvm *kvm, struct kvm_page_fault *fault)
 {
-	/* A VM without private memory has no opinion. */
+	/* A VM without private memory does not check: any fault matches. */
 	if (!kvm->arch.has_private_mem)
 		return fault->is_private;
 
@@ -61,8 +61,8 @@ static __always_inline bool memory_is_private(struct kvm *kvm, struct kvm_page_f
 }
 
 /*
- * fast_pf_decide() asks this of huge pages only.  There is no slot while KVM deletes the
- * memslot, though an SPTE may still be there.
+ * fast_pf_decide() uses this for huge pages only.  There is no slot while KVM deletes the memslot,
+ * though an SPTE may still be there.
  */
 static __always_inline bool fast_pf_is_logged(struct kvm_page_fault *fault, int level)
 {
@@ -79,7 +79,7 @@ static __always_inline int fast_pf_return(struct kvm_vcpu *vcpu, enum fast_pf ou
 	return outcome == FAST_PF_FIXED ? RET_PF_FIXED : RET_PF_SPURIOUS;
 }
 
-/* The walk of fast_page_fault(), which keeps the page tables. */
+/* The walk of fast_page_fault().  The caller keeps the page tables. */
 static __always_inline enum fast_pf fast_pf_direct(struct kvm_vcpu *vcpu,
 						   struct kvm_page_fault *fault, bool tdp_mmu)
 {
@@ -145,9 +145,9 @@ int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault)
 
 /**
  * fast_page_fault_indirect - fix a write-protection fault on an indirect shadow page's SPTE
- * @vcpu: the vCPU that faulted, whose page tables are shadowed, or those of its L2 guest
+ * @vcpu: the vCPU that faulted, whose page tables, or whose L2's, KVM shadows
  * @fault: the fault; its gfn and slot are those that the guest's page tables give
- * @access: what these allow, ACC_*
+ * @access: the access that the guest's page tables allow, ACC_*
  *
  * Takes mmu_lock for read.  KVM changes the gfn and the rights of an indirect shadow page's
  * SPTE with mmu_lock held for write.  Without the lock, the cmpxchg could succeed on an SPTE
@@ -169,9 +169,12 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	struct kvm_mmu_page *sp;
 	int tries = 0;
 
-	/* As with A/D bits: the slow way shadows the guest's tables for what is not present. */
+	/*
+	 * Pass true for A/D bits: leave every fault on a non-present translation to the slow path,
+	 * even one on an aged SPTE, because the guest's page tables may have to be shadowed first.
+	 */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
-	/* The slow way may allow a write that the guest's tables do not, if CR0.WP is 0. */
+	/* The slow path may allow a write that the guest's tables do not, if CR0.WP is 0. */
 	if (outcome == FAST_PF_FIXED && !(access & ACC_WRITE_MASK))
 		outcome = FAST_PF_READ_ONLY;
 	if (outcome != FAST_PF_FIXED)
@@ -202,7 +205,10 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 		 * WRITE_ONCE() of kvm_unsync_page().
 		 */
 		shadow.unsync = READ_ONCE(sp->unsync);
-		/* Of a huge page, any gfn may be one, and KVM asks about one alone. */
+		/*
+		 * Any gfn of a huge page may be a page table that KVM shadows, but
+		 * kvm_gfn_is_shadowed() checks a single gfn.  So treat every huge page as one.
+		 */
 		shadow.maps_table = outcome == FAST_PF_FIXED &&
 				    (shadow.level > PG_LEVEL_4K ||
 				     kvm_gfn_is_shadowed(kvm, fault->gfn));
@@ -256,7 +262,7 @@ DEFINE_SHOW_ATTRIBUTE(fast_pf_stats);
  * fast_pf_create_debugfs - create the file that shows what became of page faults
  * @dir: KVM's debugfs directory; removing it removes the file
  *
- * Context: may sleep.  Errors are debugfs's own, and ignored as its rules say.
+ * Context: may sleep.  Errors are ignored, as debugfs asks its users to do.
  */
 void fast_pf_create_debugfs(struct dentry *dir)
 {

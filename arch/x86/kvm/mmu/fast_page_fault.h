@@ -6,8 +6,9 @@
 #include "spte.h"
 
 /*
- * What becomes of a page fault that is looked at without mmu_lock held for write: the
- * SPTE is fixed, or need not be.  All else is why the fault takes the slow way.
+ * The outcome of a page fault that KVM tries to handle without mmu_lock held for write.
+ * FAST_PF_FIXED and FAST_PF_SPURIOUS are successes.  Every other value is the reason why the fault
+ * takes the slow path.
  */
 enum fast_pf {
 	FAST_PF_FIXED,
@@ -17,21 +18,27 @@ enum fast_pf {
 	FAST_PF_MMIO,
 	/* Private memory was accessed as shared, or shared memory as private. */
 	FAST_PF_PRIVATE,
-	/* There is no leaf SPTE. */
+	/* There is no leaf SPTE, or, in an indirect MMU, aging took R, W and X from it. */
 	FAST_PF_NOT_MAPPED,
-	/* Not a write to what is mapped: it would take rights that the slow way gives. */
+	/* Not a write, and the SPTE lacks a right that only the slow path can give. */
 	FAST_PF_NOT_WRITE,
-	/* A write where the host, the guest or the MMU does not allow any. */
+	/*
+	 * The SPTE is not MMU-writable, the guest's page tables do not allow the write, or the SPTE
+	 * of an indirect shadow page lacks User as well.
+	 */
 	FAST_PF_READ_ONLY,
 	/* A write to a huge page whose memslot is logged, which needs small ones. */
 	FAST_PF_HUGE,
-	/* The SPTE is in a page that follows the guest's page table with a delay. */
+	/* The shadow page is unsync: the guest may have changed its page table without a fault. */
 	FAST_PF_UNSYNC,
-	/* The SPTE maps what the guest's page tables said before, or is about to go. */
+	/* The SPTE differs from the guest's page tables, or its shadow page is obsolete. */
 	FAST_PF_STALE,
-	/* A write to what may be a page table that is shadowed, and has to be unsync first. */
+	/*
+	 * The page may be a page table that KVM shadows, whose shadow page has to be unsync before
+	 * the write.
+	 */
 	FAST_PF_SHADOWED,
-	/* The SPTE was changed by others again and again. */
+	/* The cmpxchg failed too often, because the CPU or other tasks changed the SPTE. */
 	FAST_PF_LOST,
 	NR_FAST_PF
 };
@@ -62,12 +69,12 @@ static inline bool fast_pf_is_allowed(const struct kvm_page_fault *fault, u64 sp
  * @ad_enabled: whether KVM uses A/D bits, kvm_ad_enabled()
  * @memory_is_private: whether the memory at the fault's gfn is private by now
  *
- * @memory_is_private may change at any time.  If it is old, the guest faults again, or
- * the slow way finds the new value.  It is looked at before the SPTE, because an SPTE
- * that allows the access does not make a fault on memory of the wrong kind spurious.
+ * @memory_is_private may change at any time.  If the value is out of date, the guest faults again,
+ * or the slow path reads the new value.  Check it before the SPTE: a fault on memory of the wrong
+ * kind is not spurious, even if the SPTE allows the access.
  *
- * A fault on what is not present at all is of interest only if it may come from access
- * tracking, which takes R, W and X away: without A/D bits.
+ * A fault on a non-present translation can be fast only without A/D bits: aging may have taken R, W
+ * and X from the SPTE.
  *
  * Context: any.
  * Return: why the fault is slow, or FAST_PF_FIXED if that depends on the SPTE.
@@ -91,19 +98,19 @@ static inline enum fast_pf fast_pf_prejudge(const struct kvm_page_fault *fault,
  * @spte: the SPTE, of any kind, as it was read once
  * @level: that of the page table it is in
  * @logged: whether dirty pages of the memslot are logged
- * @new_spte: what to write, if that is what to do
+ * @new_spte: set to the value to write, if the return value is FAST_PF_FIXED
  *
- * Only what KVM took away for a while is given back: R and X that access tracking took,
- * and W that it or dirty logging took, if the SPTE is MMU-writable.  If it is not, the
- * write may be one that must not happen.  W of an access-tracked SPTE comes back with a
- * write only, which is logged, as the SPTE may have been write-protected meanwhile.
+ * KVM restores only what it took away for a while: R and X, if access tracking took them, and W, if
+ * access tracking or dirty logging took it and the SPTE is MMU-writable.  An SPTE that is not
+ * MMU-writable must not become writable here.  KVM restores W of an access-tracked SPTE only on a
+ * write fault, which it logs: dirty logging may have write-protected the SPTE after aging did.
  *
  * A huge page of a logged memslot is not made writable, as the log has a bit for each
  * small page and the fault is about one of them.
  *
  * Pure: looks at nothing but its arguments and the masks.
- * Return: FAST_PF_FIXED with @new_spte set, to be written by a cmpxchg that expects
- * @spte; else what the outcome is without.
+ * Return: FAST_PF_FIXED, and @new_spte, which the caller writes with a cmpxchg that expects @spte;
+ * otherwise the outcome of the fault, and nothing to write.
  */
 static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u64 spte,
 					  int level, bool logged, u64 *new_spte)
@@ -137,33 +144,34 @@ static inline enum fast_pf fast_pf_decide(const struct kvm_page_fault *fault, u6
 
 /* An SPTE of an indirect shadow page, as KVM sees it with mmu_lock held. */
 struct fast_pf_shadow {
-	/* What it maps, rounded to its level. */
+	/* The gfn that the SPTE maps, rounded down to @level. */
 	gfn_t gfn;
-	/* That of the shadow page that it is in. */
+	/* The level of its shadow page. */
 	int level;
 	/* What the guest's page tables allowed when it was made, ACC_*. */
 	unsigned int access;
 	/* The shadow page is about to go. */
 	bool obsolete;
-	/* The guest may write the page table behind it without KVM's knowing. */
+	/* The shadow page is unsync: the guest may write its page table without a fault. */
 	bool unsync;
-	/* It may map a page table that is shadowed, in whichever address space. */
+	/* It may map a page table that KVM shadows, in any address space. */
 	bool maps_table;
 };
 
 /**
  * fast_pf_decide_indirect - whether that answer holds in an indirect shadow page
  * @fault: the fault; its gfn is what the guest's page tables were found to map
- * @spte: the SPTE, of which fast_pf_decide() has said that it can be fixed, or need not
+ * @spte: the SPTE, for which fast_pf_decide() returned FAST_PF_FIXED or FAST_PF_SPURIOUS
  * @shadow: what else there is to know of it
  * @gpte_access: what the guest's page tables were found to allow, ACC_*
  *
- * The guest's page tables were read without mmu_lock, so what they say may be old, and
- * what the SPTE says may be too, if it is in an unsync page.  Where both say the same,
- * it is what the guest may rely on.  Else the slow way finds out.
+ * The fault walked the guest's page tables without mmu_lock, and an unsync shadow page may lag
+ * behind them, so either may be out of date.  If both give the same gfn and rights, KVM may act on
+ * them.  Otherwise the slow path decides.
  *
  * Pure, like fast_pf_decide().
- * Return: FAST_PF_FIXED if the SPTE may get what it lacks, or need not; else why not.
+ * Return: FAST_PF_FIXED if the answer of fast_pf_decide() stands; otherwise the reason why the
+ * fault is slow.
  */
 static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *fault, u64 spte,
 						   const struct fast_pf_shadow *shadow,
@@ -176,7 +184,10 @@ static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *
 		return FAST_PF_UNSYNC;
 	if (!(shadow->access & ACC_WRITE_MASK))
 		return FAST_PF_READ_ONLY;
-	/* More than W is missing: with EPT, this is R, which aging has taken. */
+	/*
+	 * W is not all that is missing.  The SPTE lacks User as well; with EPT, User means R, and
+	 * aging may have taken R after the fault.
+	 */
 	if (fault->user && (spte & shadow_user_mask) != shadow_user_mask)
 		return FAST_PF_READ_ONLY;
 	if (shadow->maps_table)
@@ -185,7 +196,7 @@ static inline enum fast_pf fast_pf_decide_indirect(const struct kvm_page_fault *
 	return FAST_PF_FIXED;
 }
 
-/* Of mmu.c: what keeps the page tables that are walked, and the walk of shadow pages. */
+/* In mmu.c: the functions that keep page tables during a walk, and the walk of shadow pages. */
 void walk_shadow_page_lockless_begin(struct kvm_vcpu *vcpu);
 void walk_shadow_page_lockless_end(struct kvm_vcpu *vcpu);
 u64 *kvm_shadow_last_sptep_lockless(struct kvm_vcpu *vcpu, gpa_t gpa, u64 *spte);

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The lists of SPTEs that shadow paging keeps.  Each gfn of a memslot has an rmap, a list of
- * the SPTEs that map it.  Each shadow page has a list of the SPTEs that link it.
+ * The lists of SPTEs that shadow paging keeps.  Each 4 KiB, 2 MiB and 1 GiB page of a memslot has
+ * an rmap, the list of the SPTEs that map it with that page size.  Each shadow page has a list of
+ * the SPTEs that link it.
  *
  * A writer of a list holds mmu_lock for write, and sets the lock bit of the list's head,
  * unless the list is empty.  So a reader needs one of the two: mmu_lock, for read or write, or
  * the bit.
  *
- * The holder of a bit has preemption off and does nothing that could sleep, on PREEMPT_RT
- * either: descriptors are allocated before and freed after.  Interrupts stay on, because no
- * interrupt handler takes a bit.  No task takes two bits at a time.
+ * The holder of a bit has preemption off and does nothing that may sleep, also on PREEMPT_RT: it
+ * allocates descriptors before it sets the bit, and frees them after it clears the bit.  Interrupts
+ * stay on, because no interrupt handler takes a bit.  No task takes two bits at a time.
  *
- * A writer holds the bit for a few stores, and searches the list before.  A reader without
- * mmu_lock holds it for a walk of the list.  When an rmap has RMAP_RECYCLE_THRESHOLD SPTEs and
- * two, __rmap_add() zaps all of them.
+ * A writer holds the bit for a few stores, and searches the list before.  A reader without mmu_lock
+ * holds it for a walk of the list.  When an rmap reaches RMAP_RECYCLE_THRESHOLD + 2 SPTEs,
+ * __rmap_add() zaps all of them.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -28,7 +29,7 @@
 struct kmem_cache *pte_list_desc_cache;
 
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
-/* One for all rmaps: there is no room for more than a bit in each of them. */
+/* All rmaps share one lockdep map, because an rmap head has no room for more than a bit. */
 static struct lockdep_map kvm_rmap_lock_map = {
 	.name = "kvm_rmap_lock",
 	.key = (struct lock_class_key *)&kvm_rmap_lock_map,
@@ -109,12 +110,11 @@ static void __kvm_rmap_unlock(struct kvm_rmap_head *rmap_head, struct rmap_list 
  * Walk the list that was returned.  A second read of @rmap_head->val may return a list that
  * nobody has locked, because an empty list is not locked.
  *
- * KVM does not free the shadow pages of the SPTEs in the list while it is locked, because it
- * removes an SPTE from the list before it frees the SPTE's page.  It may have zapped an SPTE
- * that is still in the list.
+ * While the list is locked, KVM frees no shadow page that has an SPTE in the list, because KVM
+ * removes the SPTE from the list first.  KVM may have zapped an SPTE that is still in the list.
  *
- * Context: any in which aging runs, mmu_lock held or not, never with another rmap
- * locked.  Disables preemption if it returns a list that is not empty.
+ * Context: does not sleep; mmu_lock need not be held.  No other rmap is locked.  Disables
+ * preemption if it returns a list that is not empty.
  * Return: the list, to be walked with rmap_list_first() and handed to
  * kvm_rmap_unlock_readonly(); if it is empty, nothing is locked.
  */
@@ -124,7 +124,7 @@ struct rmap_list kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head)
 }
 
 /**
- * kvm_rmap_unlock_readonly - let go of a list that kvm_rmap_lock_readonly() returned
+ * kvm_rmap_unlock_readonly - unlock a list that kvm_rmap_lock_readonly() returned
  * @rmap_head: the head of the list
  * @list: what was returned, not empty
  */
@@ -155,7 +155,7 @@ static void kvm_rmap_unlock(struct kvm *kvm, struct kvm_rmap_head *rmap_head,
 /**
  * pte_list_add - add an SPTE to a list
  * @kvm: the VM
- * @cache: where a descriptor comes from; it has one
+ * @cache: holds at least one descriptor
  * @spte: the SPTE, with the value that walks of the list are to see
  * @rmap_head: the head of the list
  *
@@ -214,8 +214,8 @@ int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 }
 
 /*
- * Take the SPTE at @pos of @desc out of @list, which is locked.  Returns what the
- * list is then, and in @empty a descriptor to be freed, if any.
+ * Take the SPTE at @pos of @desc out of @list, which is locked.  Returns the new list.  Sets @empty
+ * to the descriptor that the caller has to free, if there is one.
  */
 static struct rmap_list pte_list_desc_remove_entry(struct rmap_list list,
 						   struct pte_list_desc *desc, int pos,
@@ -307,7 +307,7 @@ void pte_list_remove(struct kvm *kvm, u64 *spte, struct kvm_rmap_head *rmap_head
  * @rmap_head: the head of the list
  *
  * Context: mmu_lock held for write.
- * Return: the list that was there, which only the caller knows now, to be walked with
+ * Return: the list that was there, which no other task can reach any more, to be walked with
  * rmap_list_first() and handed to pte_list_free().
  */
 struct rmap_list pte_list_detach(struct kvm *kvm, struct kvm_rmap_head *rmap_head)

@@ -55,10 +55,9 @@ struct pte_list_desc {
 static_assert(__alignof__(struct pte_list_desc) > (KVM_RMAP_MANY | KVM_RMAP_LOCKED));
 
 /*
- * The value of a head at one moment, without the lock bit; 0 is the empty list.  It has a
- * type of its own because it is what is walked, and not the head: only the list that
- * kvm_rmap_lock_readonly() returned is known to be locked, and a second read of the head
- * may return another one.
+ * The value of a head at one moment, without the lock bit; 0 is the empty list.  The value has its
+ * own type, so that a walk takes a struct rmap_list and not a head: only the list that
+ * kvm_rmap_lock_readonly() returned is locked.  A second read of the head may return another list.
  */
 struct rmap_list {
 	unsigned long val;
@@ -73,9 +72,9 @@ static inline struct pte_list_desc *rmap_list_desc(struct rmap_list list)
 }
 
 /*
- * The list, for a caller that holds mmu_lock, for write or for read, or the lock bit.  Nobody
- * else changes the list meanwhile.  Aging may lock and unlock it, so the bit does not count.
- * Pairs with the stores of __kvm_rmap_lock() and __kvm_rmap_unlock().
+ * Returns the list without the lock bit.  The caller holds mmu_lock (read or write) or the lock
+ * bit, so no other task changes the list.  Aging may set and clear the lock bit meanwhile, so this
+ * masks it out.  Pairs with the stores of __kvm_rmap_lock() and __kvm_rmap_unlock().
  */
 static inline struct rmap_list kvm_rmap_get(const struct kvm_rmap_head *rmap_head)
 {
@@ -112,7 +111,10 @@ static inline u64 *rmap_list_next(struct rmap_iterator *iter)
 	if (!iter->desc)
 		return NULL;
 
-	/* If the caller has removed the SPTE, there are fewer. */
+	/*
+	 * The caller may have removed the SPTE that was returned last: compare with the current
+	 * count.
+	 */
 	if (++iter->pos >= iter->desc->spte_count) {
 		iter->desc = iter->desc->more;
 		iter->pos = 0;

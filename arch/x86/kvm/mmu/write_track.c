@@ -17,11 +17,12 @@
 #include "write_track.h"
 
 /*
- * A memslot has a bucket for each PAGES_PER_BUCKET of its pages, from 2 to MAX_BUCKETS.  If all
- * pages of a memslot of 8 GiB are tracked, a chain has 16 blocks on average.  In larger
- * memslots, fewer pages are tracked: KVM has a shadow page for each page that it tracks itself,
- * and finds shadow pages in 4096 buckets for the whole VM.  In either table, a guest that
- * chooses its page tables with care can make chains long, which slows its own faults.
+ * A memslot has one bucket for PAGES_PER_BUCKET of its pages, rounded down to a power of two, and
+ * between 2 and MAX_BUCKETS of them.  If all pages of a memslot of 8 GiB are tracked, a chain has
+ * 16 blocks on average.  KVM does not track all pages of a larger memslot itself: it has a shadow
+ * page for each page that it tracks, and limits shadow pages, by default to one for 50 pages of
+ * memory.  It finds them in 4096 buckets for the whole VM, so those chains grow, too.  A guest can
+ * choose page tables that share a bucket in either table, and so slow its own faults.
  */
 #define PAGES_PER_BUCKET	1024
 #define MAX_BUCKETS		2048
@@ -81,7 +82,7 @@ static struct hlist_head *bucket_of(const struct write_counts *counts, unsigned 
 	return &counts->buckets[hash_long(number, counts->bits)];
 }
 
-/* @exclusive: the caller keeps writers out.  Else, it holds RCU. */
+/* @exclusive: the caller keeps writers out.  Otherwise the caller is in an RCU read section. */
 static __always_inline struct write_block *find_block(const struct write_counts *counts,
 						      unsigned long number, bool exclusive)
 {
@@ -95,7 +96,7 @@ static __always_inline struct write_block *find_block(const struct write_counts 
 }
 
 #if IS_ENABLED(CONFIG_KUNIT)
-/* The block that a reader has found, while a writer unlinks it. */
+/* For the KUnit suite: the block of a page, as a reader finds it. */
 const u8 *write_counts_block(const struct write_counts *counts, unsigned long index)
 {
 	return (const u8 *)find_block(counts, index / WRITE_BLOCK_PAGES, false);
@@ -209,7 +210,10 @@ unsigned long write_counts_bytes(const struct write_counts *counts)
 
 static struct write_counts *counts_of(const struct kvm_memory_slot *slot)
 {
-	/* Not the array that the type tells of: see struct kvm_arch_memory_slot. */
+	/*
+	 * The pointer's type is historical: it points to a struct write_counts, see struct
+	 * kvm_arch_memory_slot.
+	 */
 	return (struct write_counts *)slot->arch.gfn_write_track;
 }
 
@@ -218,8 +222,8 @@ static struct write_counts *counts_of(const struct kvm_memory_slot *slot)
  * @kvm: the VM
  * @slot: the memslot, whose npages is set; it may have counts already
  *
- * Context: slots_arch_lock held, until KVM has published the memslot, or the flag that
- * kvm_page_track_write_tracking_enabled() reads.
+ * Context: slots_arch_lock held.  The caller does not drop it before it has published the memslot,
+ * or set the flag that kvm_page_track_write_tracking_enabled() reads.
  * Return: 0, or -ENOMEM.
  */
 int write_track_alloc_memslot(struct kvm *kvm, struct kvm_memory_slot *slot)
@@ -285,7 +289,7 @@ int write_track_remove(struct kvm *kvm, struct kvm_memory_slot *slot, gfn_t gfn)
 }
 
 /**
- * write_track_count - how often is a page tracked in one address space, by KVM and others?
+ * write_track_count - how often is a page tracked in one address space, by KVM and by trackers?
  * @kvm: the VM, which tracks writes
  * @slot: the current memslot of @gfn
  * @gfn: the page
@@ -326,8 +330,9 @@ static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_
  * @slot: a memslot of @gfn, which KVM may have replaced since the caller looked it up
  * @gfn: the page
  *
- * Context: kvm->srcu or slots_lock held.  With mmu_lock held, for read or write, the answer
- * is true if the page was tracked before the caller took the lock.
+ * Context: kvm->srcu or slots_lock held.  With mmu_lock held, for read or write, no other task can
+ * change the answer: it is true if the page was tracked when the caller took the lock, and the
+ * caller has not changed that.
  */
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * How often each page of a memslot is write-tracked, in memory that is proportional to
- * the pages that are.
+ * How often each page of a memslot is write-tracked, in memory that grows with the number of
+ * tracked pages.
  *
  * A memslot has a hash table of blocks, each of which counts for 64 pages.  A block exists
  * while one of its pages is tracked.  Writers hold mmu_lock for write.  Readers hold RCU,
@@ -21,7 +21,10 @@
 
 struct write_block {
 	struct hlist_node link;
-	/* The block's first page is WRITE_BLOCK_PAGES times this, from the memslot's first. */
+	/*
+	 * The block counts for the pages from number * WRITE_BLOCK_PAGES on, counted from the
+	 * memslot's first.
+	 */
 	unsigned long number;
 	/* The number of counts that are not 0. */
 	unsigned int nr_tracked;
@@ -29,7 +32,7 @@ struct write_block {
 	struct rcu_head rcu;
 };
 
-/* The size of an object of mmu_page_header_cache; wants mmu_internal.h. */
+/* The size of an object of mmu_page_header_cache; needs mmu_internal.h. */
 #define WRITE_BLOCK_BYTES	max(sizeof(struct kvm_mmu_page), sizeof(struct write_block))
 
 struct write_counts {

@@ -19,10 +19,10 @@ KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
 #define MAX_BLOCKS	24
 
 /*
- * Two memslots with a hole between them, the first of them at an offset from its
- * addresses that is no multiple of 2 MiB, and across an entry of the root; one that
- * maps a part of the first a second time; and one of the other address space.  Nothing
- * may depend on what userspace may do with a memslot.
+ * Two memslots with a hole between them, the first of them at an offset from its addresses that is
+ * no multiple of 2 MiB, and across an entry of the root; one that maps a part of the first a second
+ * time; and one of the other address space.  One memslot is read-only, one is invalid, and one is
+ * logged: aging must not depend on the flags.
  */
 static const struct {
 	int as_id;
@@ -208,7 +208,7 @@ static bool reference_page(struct bitmap_vm *b, unsigned long hva, bool clear)
 	return young;
 }
 
-/* Age a range, and compare with what asking for one page at a time comes to. */
+/* Age a range, and compare with the result of asking about one page at a time. */
 static void check(struct bitmap_vm *b, unsigned long start, unsigned long end,
 		  const unsigned long *clear, const unsigned long *others)
 {
@@ -310,8 +310,8 @@ static void bitmap_random(struct kunit *test)
 }
 
 /*
- * A huge leaf that one slot maps in part is young for these pages, and for no other,
- * and made old if any of these asks for it.
+ * A huge leaf that one slot maps in part is young for these pages, and for no other, and is made
+ * old if the bit of any of these pages is set.
  */
 static void bitmap_inside_huge_leaf(struct kunit *test)
 {
@@ -338,7 +338,7 @@ static void bitmap_inside_huge_leaf(struct kunit *test)
 			age_set_young(vm, &vm->roots[0], first + GFNS_2M, PG_LEVEL_2M);
 			age_set_young(vm, &vm->roots[1], GFNS_512G, PG_LEVEL_2M);
 			check(b, start, end, clear, others);
-			/* Aged at once, by one page only. */
+			/* One bit ages the whole huge leaf. */
 			KUNIT_ASSERT_LE(test, b->nr_aged, bit < 0 ? 0 : 2);
 		}
 	}

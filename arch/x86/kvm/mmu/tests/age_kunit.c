@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Aging of page tables that the cases build themselves, by the functions that
- * the MMU notifiers call.  What they are to do is worked out here a second time,
- * from what was put into the tables and not by walking them, and all SPTEs are
- * compared with that, those that must not change included.
+ * Aging of page tables that the cases build themselves, by the functions that the MMU notifiers
+ * call.  The cases compute the expected result from what they put into the tables, without a walk,
+ * and compare all SPTEs with it, also those that must not change.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -428,8 +427,8 @@ static void age_test_only(struct kunit *test)
 }
 
 /*
- * A memslot may have gfns that a root of four levels cannot map.  Taken modulo
- * the root's span they would be those of other pages.
+ * A memslot may have gfns that a root of four levels cannot map.  Modulo the span of the root, they
+ * would be the gfns of other pages.
  */
 static void age_beyond_root(struct kunit *test)
 {
@@ -477,10 +476,9 @@ static void age_five_levels(struct kunit *test)
 #define AGE_RANDOM_BLOCKS	4
 
 /*
- * Four neighbours of 2 MiB each, and across the boundary of an entry of the root:
- * each time, each is a huge leaf, a hole, frozen, or 512 random SPTEs, of which
- * aging must not touch those whose table is not linked.  The reference goes page
- * by page.
+ * Four neighbours of 2 MiB each, and across the boundary of an entry of the root: in each round,
+ * each neighbour is a huge leaf, a hole, a frozen SPTE, or a page table of 512 random SPTEs.  Aging
+ * must not touch a table that is not linked.  The reference goes page by page.
  */
 static void age_random(struct kunit *test)
 {
@@ -588,7 +586,7 @@ static void age_random(struct kunit *test)
 	KUNIT_EXPECT_GT(test, young, (u64)AGE_RANDOM_ROUNDS);
 }
 
-/* Nobody interferes: the leaf is made old, and counted. */
+/* No other CPU writes the SPTE: the leaf is made old, and counted. */
 static void age_leaf_unchanged(struct kunit *test)
 {
 	struct age_vm *vm = test->priv;
@@ -622,8 +620,8 @@ struct age_change {
 };
 
 /*
- * Somebody writes the SPTE between the walk's read of it and the attempt to age it.
- * Whatever he wrote must stay, to the bit.  An atomic AND does not pass this.
+ * Another CPU writes the SPTE between the walk's read and its cmpxchg.  The written value must
+ * stay, bit by bit.  An atomic AND does not pass this.
  */
 static void age_leaf_changed(struct kunit *test)
 {
@@ -704,7 +702,7 @@ static void age_leaf_changed(struct kunit *test)
 
 #define AGE_RACE_SPTES	8
 #define AGE_RACE_ROUNDS	8000
-/* How often the two should meet, and must, so that it counts as a race. */
+/* The number of times that the two threads should meet, and the minimum for the case to pass. */
 #define AGE_RACE_GOOD	2000
 #define AGE_RACE_MIN	20
 
@@ -724,8 +722,8 @@ struct age_race {
 };
 
 /*
- * Zap and remap as tdp_mmu_zap_spte_atomic() does it: freeze, flush, overwrite.
- * Who froze an SPTE owns it until he overwrites it.
+ * Zap and remap as tdp_mmu_zap_spte_atomic() does it: freeze, flush, overwrite.  The thread that
+ * froze an SPTE owns it until it overwrites it.
  */
 static int age_race_freeze(void *data)
 {
@@ -764,10 +762,10 @@ static int age_race_freeze(void *data)
 }
 
 /*
- * Map, write, and zap: whatever happens in between, it must be seen that the page
- * was written.  With A/D bits the CPU's write sets Dirty, without them MMU-writable
- * says so.  Every other time the guest reads the page in between, which restores
- * an old SPTE without A/D bits, or writes it, which makes it writable again.
+ * Map, write, and zap: whatever happens in between, the zapped SPTE must say that the page was
+ * written.  With A/D bits the CPU's write sets Dirty, without them MMU-writable says so.  In every
+ * other round, without A/D bits, the thread restores an old SPTE, as a read fault does, or restores
+ * it and sets W, as a write fault does.
  */
 static int age_race_zap(void *data)
 {

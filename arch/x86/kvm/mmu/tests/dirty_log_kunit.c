@@ -20,7 +20,7 @@ static u64 logged_bit(const struct kvm_mask_set *set, u64 spte, bool wrprot)
 	return kvm_leaf_dirty(set);
 }
 
-/* All leaves, as they are, and as one that was something else when it was read. */
+/* All leaves, also if the value that was read is out of date. */
 static void dirty_log_leaves(struct kunit *test)
 {
 	const struct kvm_mask_set *set = test->param_value;
@@ -63,7 +63,7 @@ static void dirty_log_leaves(struct kunit *test)
 	kvm_expect(test, &dirty);
 }
 
-/* What was a leaf when it was read, and is none any more, is nobody's to change. */
+/* An SPTE that was a leaf when it was read, and is not any more, must not change. */
 static void dirty_log_no_leaf(struct kunit *test)
 {
 	const struct kvm_mask_set *set = test->param_value;

@@ -39,7 +39,7 @@ static struct kvm_page_fault fault_of(enum access access, unsigned int flags, gf
 	};
 }
 
-/* All faults, by their flags alone: the first row that fits tells. */
+/* All faults, by their flags alone: the first row that fits gives the outcome. */
 static void fast_pf_flags(struct kunit *test)
 {
 	unsigned int bits;
@@ -81,7 +81,7 @@ static bool leaf_allows(const struct kvm_mask_set *set, u64 spte, enum access ac
 	return set->ept ? spte & LEAF_X : !(spte & NPT_NX);
 }
 
-/* An SPTE that aging took access from, with what it took, but for W. */
+/* An aged SPTE with R and X restored, but not W. */
 static u64 leaf_restored(const struct kvm_mask_set *set, u64 spte)
 {
 	u64 restored = spte & ~(EPT_SAVED_R | EPT_SAVED_X);
@@ -141,7 +141,7 @@ static void check_leaf(const struct kvm_mask_set *set, u64 spte, enum access acc
 	/* With A/D bits, the CPU sets Dirty; without, MMU-writable says so. */
 	kvm_check(&properties->dirty, spte, kvm_leaf_is_dirty(set, spte) &&
 		  !kvm_leaf_is_dirty(set, new), false);
-	/* Whoever write-protects or zaps it must not lose that. */
+	/* An SPTE that can be fixed must be volatile, or a writer could overwrite the fix. */
 	kvm_check(&properties->volatile_bits, spte, spte_has_volatile_bits(spte), true);
 }
 
@@ -182,7 +182,7 @@ static void fast_pf_leaves(struct kunit *test)
 	KUNIT_EXPECT_NE(test, properties.seen[FAST_PF_NOT_WRITE], 0ul);
 }
 
-/* What is no leaf is nobody's to fix, however much its bits look like rights. */
+/* An SPTE that is not a leaf is never fixed, whatever its bits. */
 static void fast_pf_no_leaf(struct kunit *test)
 {
 	const u64 sptes[] = {
@@ -208,8 +208,8 @@ static void fast_pf_no_leaf(struct kunit *test)
 }
 
 /*
- * What holds for a shadowed page table in addition: all combinations of what the shadow
- * page and the guest's tables say.
+ * The extra checks for indirect shadow pages: all combinations of what the shadow page and the
+ * guest's tables say.
  */
 static void fast_pf_indirect(struct kunit *test)
 {

@@ -34,7 +34,7 @@ int kvm_mmu_kunit_add_vm(void)
 
 void kvm_mmu_kunit_remove_vm(void)
 {
-	/* What the VM has read is behind it: pairs with the cmpxchg in kvm_mmu_kunit_begin(). */
+	/* Release: the VM's reads are done.  Pairs with the cmpxchg in kvm_mmu_kunit_begin(). */
 	atomic_dec_return_release(&nr_vms);
 }
 
@@ -46,7 +46,7 @@ int kvm_mmu_kunit_begin(void)
 
 void kvm_mmu_kunit_end(void)
 {
-	/* What was changed is back: pairs with kvm_mmu_kunit_add_vm(). */
+	/* Release: the old values are restored.  Pairs with kvm_mmu_kunit_add_vm(). */
 	atomic_set_release(&nr_vms, 0);
 }
 

@@ -11,12 +11,12 @@
 #if IS_ENABLED(CONFIG_KVM_MMU_KUNIT_TEST)
 /* Before a VM looks at any of these: 0, or -EBUSY while a case has changed them. */
 int kvm_mmu_kunit_add_vm(void);
-/* When it does not any more. */
+/* After the VM's last use. */
 void kvm_mmu_kunit_remove_vm(void);
 
 /* Before a case changes any of these: 0, or -EBUSY if there is a VM, or another case. */
 int kvm_mmu_kunit_begin(void);
-/* When all is as it was. */
+/* After the case has restored them. */
 void kvm_mmu_kunit_end(void);
 #else
 static inline int kvm_mmu_kunit_add_vm(void)

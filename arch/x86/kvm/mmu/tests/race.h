@@ -12,8 +12,8 @@
 #include <linux/smp.h>
 
 /*
- * Give the other CPU a chance, of various lengths, to come in between.  Not with
- * cpu_relax(): it takes an emulated CPU longer than the whole window is wide.
+ * Delay for a varying time, so that the other CPU may write in between.  Not with cpu_relax(): it
+ * takes an emulated CPU longer than the whole window is wide.
  */
 static inline void kvm_race_delay(unsigned long round)
 {
@@ -25,10 +25,9 @@ static inline void kvm_race_delay(unsigned long round)
 }
 
 /*
- * Start a thread that runs beside the case, and not in turns with it, which is what
- * the scheduler may well make of it.  The case has a thread of its own, whose
- * affinity need not be put back.  No assertion until kthread_stop(): the thread
- * uses what the case has.
+ * Start a thread on another CPU than the case (if there is one), so that the scheduler does not run
+ * the two in turns.  KUnit runs each case in its own thread, so the case need not restore its
+ * affinity.  Do not assert before kthread_stop(): the thread uses memory of the case.
  */
 static inline struct task_struct *kvm_race_start(struct kunit *test,
 						 int (*threadfn)(void *data),
@@ -52,9 +51,9 @@ static inline struct task_struct *kvm_race_start(struct kunit *test,
 }
 
 /*
- * Has a race lasted long enough?  Until the two met often.  If they are seldom on a CPU
- * at the same time, as in a guest of a busy host, until they met at all after some
- * seconds; but not forever.  @begin is in jiffies.
+ * Has the race lasted long enough?  Yes, if the threads met @often times.  After some seconds, @min
+ * times are enough: in a guest of a busy host, they seldom run at the same time.  A time limit ends
+ * the race in any case.  @begin is in jiffies.
  */
 static inline bool kvm_race_is_over(unsigned long begin, unsigned long met,
 				    unsigned long often, unsigned long min)

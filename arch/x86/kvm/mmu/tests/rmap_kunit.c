@@ -26,7 +26,7 @@
 KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
 
 #define RMAP_SPTES	512
-/* Begins and ends inside a page of 1 GiB, and of 2 MiB, and has some whole ones. */
+/* The memslot begins and ends inside a 1 GiB and a 2 MiB page, and contains whole ones. */
 #define RMAP_BASE	((1ull << 18) - 700)
 #define RMAP_NPAGES	((1ull << 18) + 700 + 1300)
 /* A list of three descriptors, the first of them not full. */
@@ -39,7 +39,7 @@ struct rmap_vm {
 	struct kvm_memory_slot *slot;
 	struct kvm_mmu_memory_cache cache;
 	void *objects[1];
-	/* As in a shadow page, but in no page table. */
+	/* SPTEs in the layout of a shadow page, which no page table links. */
 	u64 *sptes;
 	/* What they were before the call. */
 	u64 before[RMAP_SPTES];
@@ -500,7 +500,7 @@ static void rmap_bitmaps(struct kunit *test)
 		rmap_empty(vm, gfn_to_rmap(leaves[i].gfn, leaves[i].level, vm->slot));
 }
 
-/* What has no rmaps, or needs none, is not looked at. */
+/* Aging does not walk rmaps that do not exist, or that cannot have SPTEs. */
 static void rmap_not_needed(struct kunit *test)
 {
 	struct rmap_vm *vm = test->priv;
@@ -516,13 +516,13 @@ static void rmap_not_needed(struct kunit *test)
 	/* No nested guest is shadowed now. */
 	kvm->arch.indirect_shadow_pages = 0;
 	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
-	/* All guests are, without the TDP MMU. */
+	/* Without the TDP MMU, aging walks rmaps whatever the count is. */
 	tdp_mmu_enabled = false;
 	KUNIT_EXPECT_TRUE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
 	tdp_mmu_enabled = true;
 	kvm->arch.indirect_shadow_pages = 1;
 
-	/* The memslot of before the first nested guest. */
+	/* A memslot that was replaced before the first nested guest has no rmaps. */
 	slot->arch.rmap[0] = NULL;
 	KUNIT_EXPECT_FALSE(test, kvm_age_range(kvm, slot, RMAP_BASE, RMAP_BASE + 1, true));
 	slot->arch.rmap[0] = rmap;
@@ -536,11 +536,11 @@ static void rmap_not_needed(struct kunit *test)
 
 #define RMAP_RACE_RMAPS		4
 #define RMAP_RACE_ROUNDS	2000
-/* How often the two should meet, and must, so that it counts as a race. */
+/* The number of times that the two threads should meet, and the minimum for the case to pass. */
 #define RMAP_RACE_GOOD		5000
 #define RMAP_RACE_MIN		20
 
-/* Another address. */
+/* An address bit that tells a reused SPTE. */
 #define RMAP_REUSED		BIT_ULL(30)
 
 struct rmap_race {
@@ -558,9 +558,9 @@ struct rmap_race {
 };
 
 /*
- * Add SPTEs to an rmap, and take them out again, by one or all at once, as KVM does:
- * map, add, zap, remove.  After that, the SPTE's page is used for something else,
- * which is just as young, and must not be touched.
+ * Add SPTEs to an rmap, and remove them again, one by one or all at once, as KVM does: map, add,
+ * zap, remove.  After that, the SPTE's page is used for something else, which is just as young, and
+ * must not be touched.
  */
 static void rmap_race_one(struct rmap_race *race, struct kvm_rmap_head *head, u64 *sptes,
 			  int n, bool detach)
@@ -583,7 +583,10 @@ static void rmap_race_one(struct rmap_race *race, struct kvm_rmap_head *head, u6
 		kvm_race_delay(race->rounds + i);
 	}
 
-	/* Lockdep's part of taking the lock is longer than all that is done here. */
+	/*
+	 * With lockdep, locking takes longer than the code above.  Wait, so that the other thread
+	 * gets in between.
+	 */
 	for (wait = race->rounds * 97 % 4096; wait; wait--)
 		barrier();
 
@@ -665,7 +668,7 @@ static void rmap_race_walk(struct rmap_race *race)
 			for (n = 0; n < 200; n++)
 				reused |= READ_ONCE(*sptep) & RMAP_REUSED;
 			kvm_check(&race->kept, spte, reused, 0);
-			/* As aging does, for the thread to see that somebody was there. */
+			/* As aging does, so that the thread can count the meetings. */
 			if (is_shadow_present_pte(spte))
 				try_cmpxchg64(sptep, &spte,
 					      kvm_leaf_make_old(vm->set, spte));
@@ -695,7 +698,10 @@ static void rmap_race_run(struct kunit *test, void (*fn)(struct rmap_race *race)
 	wait_for_completion(&race->started);
 	begin = jiffies;
 	for (round = 0; round < RMAP_RACE_ROUNDS || !over; round++) {
-		/* Often is not enough, as some of what they do takes turns. */
+		/*
+		 * Meeting often is not enough: the thread does each variant in some of its rounds
+		 * only.
+		 */
 		unsigned long often = READ_ONCE(race->rounds) < RMAP_RACE_ROUNDS ?
 				      ULONG_MAX : RMAP_RACE_GOOD;
 
@@ -726,7 +732,7 @@ static void rmap_walk_beside_writer(struct kunit *test)
 {
 	struct kvm_property kept;
 
-	/* A slow walk of many would leave the thread little time for one or two. */
+	/* Keep lists short: a slow walk of a long list would leave the thread little time. */
 	rmap_race_run(test, rmap_race_walk, 2, &kept);
 	kept.name = "SPTE of a locked list is not reused";
 	kvm_expect(test, &kept);

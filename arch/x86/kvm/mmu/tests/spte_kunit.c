@@ -171,9 +171,9 @@ static void spte_restore(struct kunit *test)
 }
 
 /*
- * Without A/D bits, MMU-writable says that the page is dirty.  Clearing the log takes W, and
- * leaves that as it is.  Whoever takes MMU-writable has a page to mark dirty, even if aging has
- * taken W before.
+ * Without A/D bits, MMU-writable says that the page is dirty.  A clear of the dirty log clears W,
+ * and keeps MMU-writable.  KVM marks the page dirty when it clears MMU-writable, even if aging has
+ * cleared W before.
  */
 static void spte_write_protect(struct kunit *test)
 {
@@ -231,9 +231,9 @@ static void spte_is_volatile(struct kunit *test)
 }
 
 /*
- * All that a leaf may turn into in one step while somebody else holds mmu_lock
- * for write: it is aged, faulted in by the fast page fault handler, or used by
- * the CPU.  Returns how many values were written to @changed.
+ * All that a leaf may turn into in one step while another task holds mmu_lock for write: it is
+ * aged, faulted in by the fast page fault handler, or used by the CPU.  Returns how many values
+ * were written to @changed.
  */
 static int spte_changes(const struct kvm_mask_set *set, u64 spte, u64 *changed)
 {
@@ -263,8 +263,8 @@ static int spte_changes(const struct kvm_mask_set *set, u64 spte, u64 *changed)
 }
 
 /*
- * An SPTE that is not volatile is overwritten without looking at what it has
- * become.  Nothing may be lost by that but that the page was made old.
+ * An SPTE that is not volatile is overwritten without looking at what it has become.  The overwrite
+ * may only lose that aging made the page old.
  */
 static void spte_changes_are_volatile(struct kunit *test)
 {
@@ -317,7 +317,7 @@ static void spte_frozen(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, is_frozen_spte(SHADOW_NONPRESENT_VALUE));
 	KUNIT_EXPECT_EQ(test, spte & LEAF_RWX, 0ull);
 
-	/* It looks like a leaf, and so must not be asked before it is present. */
+	/* FROZEN_SPTE passes for a leaf: check that an SPTE is present before is_last_spte(). */
 	for (level = PG_LEVEL_4K; level <= PG_LEVEL_512G; level++)
 		KUNIT_EXPECT_TRUE(test, is_last_spte(spte, level));
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A tracker of guest writes, for selftests: who opens its file in debugfs registers with
- * a VM of his own, says which pages to track, and reads what was written there.
+ * A tracker of guest writes, for selftests.  A task opens the file in debugfs, registers with a VM,
+ * writes which pages to track, and reads the guest's writes.
  *
- * Commands, one for each write(), which fails with what the function behind it returns:
+ * Each write() is one command, and returns the error of the function that it calls:
  *
- *   register FD      as a tracker of the VM that FD is of
- *   unregister       as closing the file does, too
+ *   register FD      as a tracker of the VM with the file descriptor FD
+ *   unregister       closing the file does so, too
  *   track GFN        one more time
  *   untrack GFN      one time less
  *   cost FD GFN N    ask N times whether GFN of a VM is tracked, and say how long it took
@@ -18,8 +18,8 @@
  *   cost NANOSECONDS
  *   lost N                lines, as nobody read them in time
  *
- * Numbers are in C's notations, read, and hexadecimal, written, but BYTES, PAGES, N and
- * NANOSECONDS, which are decimal.
+ * Commands take numbers in any C notation.  Lines have GPA, GFN and VALUE in hexadecimal, and all
+ * else in decimal.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -114,13 +114,16 @@ static void unregister_tracker(struct tracker *tracker)
 #ifdef CONFIG_KPROBES
 typedef bool (*is_tracked_t)(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn);
 
-/* It is not exported, and this is the way to find it that works with any kernel. */
+/* kvm_gfn_is_write_tracked() is not exported.  A kprobe finds its address on any kernel. */
 static is_tracked_t find_is_tracked(void)
 {
 	struct kprobe probe = { .symbol_name = "kvm_gfn_is_write_tracked" };
 	is_tracked_t fn;
 
-	/* There, a probe is behind the instruction that an indirect call has to get to. */
+	/*
+	 * With IBT or CFI, the kprobe's address is behind the landing pad, so an indirect call
+	 * would fault.
+	 */
 	if (cpu_feature_enabled(X86_FEATURE_IBT) || IS_ENABLED(CONFIG_CFI_CLANG))
 		return NULL;
 	if (register_kprobe(&probe))
@@ -186,7 +189,7 @@ static int run_command(struct tracker *tracker, const char *command)
 
 	if (sscanf(command, "register %i", &fd) == 1 || sscanf(command, "cost %i", &fd) == 1)
 		return run_vm_command(tracker, command, fd);
-	/* All others are about the VM that it is registered with. */
+	/* All other commands need a registered tracker. */
 	if (!tracker->kvm)
 		return -ENOTCONN;
 
@@ -224,7 +227,7 @@ static int track_test_release(struct inode *inode, struct file *file)
 static ssize_t track_test_write(struct file *file, const char __user *buf, size_t count,
 				loff_t *ppos)
 {
-	/* Not allocated: the allocations that a test makes fail are those of KVM. */
+	/* On the stack, so that tests of failing allocations hit only KVM's. */
 	char command[64];
 	int r;
 
@@ -264,7 +267,7 @@ static ssize_t track_test_read(struct file *file, char __user *buf, size_t count
 		len = tracker->lost ? scnprintf(line, sizeof(line), "lost %lu\n",
 						tracker->lost) : 0;
 
-	/* It stays if there is no room for it. */
+	/* If the buffer is too small, keep the event. */
 	if (len > count || !len) {
 		spin_unlock(&tracker->lock);
 		return len ? -EINVAL : 0;

@@ -88,7 +88,7 @@ static int remove_page(struct counted_slot *slot, unsigned long index)
 	return r;
 }
 
-/* Each page of the memslot, and that there is a block for each 64 that have a tracked one. */
+/* Check the count of each page, and that blocks exist only for 64 pages with a tracked one. */
 static void expect_counts(struct kunit *test, const struct counted_slot *slot)
 {
 	unsigned long i, nr_blocks = 0, wrong = 0, seen = -1UL;
@@ -119,7 +119,7 @@ static void size_desc(const unsigned long *npages, char *desc)
 
 KUNIT_ARRAY_PARAM(sizes, sizes, size_desc);
 
-/* Around each border, one page alone, and it twice, and with each of its neighbours. */
+/* Around each border of a block, track each page once, twice, and together with each neighbour. */
 static void write_track_borders(struct kunit *test)
 {
 	const unsigned long npages = *(const unsigned long *)test->param_value;
@@ -187,7 +187,7 @@ static void write_track_random(struct kunit *test)
 	expect_empty(test, slot);
 }
 
-/* What cannot be counted is refused, and changes nothing. */
+/* An add or remove that cannot be counted fails, and changes nothing. */
 static void write_track_limits(struct kunit *test)
 {
 	struct counted_slot *slot = create_slot(test, 200);
@@ -217,7 +217,10 @@ static void write_track_limits(struct kunit *test)
 	expect_empty(test, slot);
 }
 
-/* Memory in proportion to the blocks that are tracked, at most 2 KiB for 2 MiB. */
+/*
+ * The memory is in proportion to the blocks: at most 2 KiB for each block, and none after the last
+ * page is untracked.
+ */
 static void write_track_memory(struct kunit *test)
 {
 	const unsigned long npages = BIT(27);
@@ -248,8 +251,8 @@ static void write_track_memory(struct kunit *test)
 }
 
 /*
- * A reader that has found a block may look at it, whatever is removed meanwhile.  If the
- * block were freed at once, KASAN would say so.
+ * A reader may use a block that a writer unlinks meanwhile.  If the writer freed the block at once,
+ * KASAN would report it.
  */
 static void write_track_grace_period(struct kunit *test)
 {
