@@ -44,7 +44,7 @@ help:
 	@echo '  KIMG=  a kernel image, with its modules in /lib/modules, likewise'
 	@echo '  QEMU=  a qemu-system-x86_64 of 8.1 or newer, where there is none'
 
-# A kernel that the series is not for is one before anything is installed.
+# Refuses a KVER= that the series is not for, before packages are installed.
 known-kver = [ -z '$(KVER)' ] || scripts/source release > /dev/null
 
 deps:

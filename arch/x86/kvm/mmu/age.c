@@ -423,8 +423,8 @@ bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
  * bit of any of them is set in the bitmap's @clear.
  *
  * Context: as kvm_age_gfn().  For the 512 gfns of one page table of the host, the walk reads at
- * most 512 SPTEs per root, and goes over 512 rmaps of the lowest level, and one or two of each
- * upper level.
+ * most 512 leaf SPTEs per root, and goes over 512 rmaps of the lowest level, and one or two of
+ * each upper level.
  * Return: true if any SPTE was young.
  */
 bool kvm_age_gfn_bitmap(struct kvm *kvm, struct kvm_gfn_range *range)

@@ -330,9 +330,9 @@ static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_
  * @slot: a memslot of @gfn, which KVM may have replaced since the caller looked it up
  * @gfn: the page
  *
- * Context: kvm->srcu or slots_lock held.  With mmu_lock held, for read or write, no other task can
- * change the answer: it is true if the page was tracked when the caller took the lock, and the
- * caller has not changed that.
+ * Context: kvm->srcu or slots_lock held.  With mmu_lock held, for read or write, no other task
+ * tracks or untracks the page: if it was tracked when the caller took the lock, it still is, unless
+ * that was in the other address space, and its memslot there is deleted.
  */
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn)
 {

@@ -55,7 +55,7 @@ static void l1_code(uint64_t unused)
 		l2_map.leaves[i] &= ~L2_WRITABLE;
 	l2_init(&l2, &l2_map, l2_code, 0);
 	GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
-	/* KVM's sync makes an SPTE writable only if L1's entry is dirty. */
+	/* If L1 uses A/D bits, KVM's sync makes an SPTE writable only if L1's entry is dirty. */
 	for (i = 0; i < L2_ENTRIES; i++)
 		l2_map.leaves[i] |= L2_WRITABLE | (host_cpu_is_amd ? NPT_DIRTY : EPT_DIRTY);
 	l2_flush(&l2);

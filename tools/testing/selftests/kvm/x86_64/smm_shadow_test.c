@@ -3,7 +3,7 @@
  * Does the guest see what SMM wrote to its page tables, while dirty pages are logged?
  *
  * With npt=0 or ept=0, KVM shadows the page tables of the guest and of its SMM handler.  The
- * handler has memslots of its own for the same memory.  When KVM shadows a page table, it
+ * handler has memslots of its own for the same memory.  When KVM shadows one of the guest's, it
  * write-protects the table in the guest's memslots only.  KVM makes an SPTE that maps the table
  * in SMM's memslots writable after it has marked the shadow page unsync.  When userspace clears
  * the log, KVM takes W from that SPTE.  Before KVM sets W again, it has to mark the shadow page
