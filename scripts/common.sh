@@ -66,6 +66,16 @@ mirror()
 	apt-get indextargets "Codename: $1" 'Created-By: Packages' | sed -n 's/^Repo-URI: //p' | head -n 1
 }
 
+# apt_apart DIR: sets $apt to apt-get with lists of its own, in DIR, of DIR/sources.list
+# alone; nothing it does changes what the machine installs
+apt_apart()
+{
+	mkdir -p "$1/lists/partial" "$1/deb"
+	apt=(apt-get -q -o "Dir::Etc::sourcelist=$1/sources.list" -o Dir::Etc::sourceparts=-
+		-o "Dir::State::lists=$1/lists" -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=
+		-o APT::Sandbox::User=root -o Dir::Etc::preferences=- -o Dir::Etc::preferencesparts=-)
+}
+
 # A fingerprint of files and words, for "is what was made still current?"
 fingerprint()
 {

@@ -79,7 +79,9 @@ EXPORT_TO_SUITES(make_huge_page_split_spte);
 EXPORT_TO_SUITES(make_mmio_spte);
 EXPORT_TO_SUITES(make_nonleaf_spte);
 
+#ifdef CONFIG_X86_64
 EXPORT_TO_SUITES(tdp_mmu_enabled);
+#endif
 EXPORT_TO_SUITES(kvm_age_gfn);
 EXPORT_TO_SUITES(kvm_test_age_gfn);
 EXPORT_TO_SUITES(kvm_age_gfn_bitmap);
@@ -92,6 +94,7 @@ EXPORT_TO_SUITES(pte_list_remove);
 EXPORT_TO_SUITES(pte_list_detach);
 EXPORT_TO_SUITES(pte_list_free);
 EXPORT_TO_SUITES(pte_list_count);
+EXPORT_TO_SUITES(kvm_mmu_slot_gfn_write_protect);
 EXPORT_TO_SUITES(kvm_rmap_lock_readonly);
 EXPORT_TO_SUITES(kvm_rmap_unlock_readonly);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC

@@ -89,6 +89,14 @@ struct kvm_saved_masks {
 	int nx_huge_pages;
 };
 
+/* There is no TDP MMU on 32-bit. */
+static inline void kvm_set_tdp_mmu(bool enabled)
+{
+#ifdef CONFIG_X86_64
+	tdp_mmu_enabled = enabled;
+#endif
+}
+
 static inline void kvm_masks_restore(void *data)
 {
 	struct kvm_saved_masks *saved = data;
@@ -98,7 +106,7 @@ static inline void kvm_masks_restore(void *data)
 		*kvm_mask_globals[i] = saved->masks[i];
 
 	enable_mmio_caching = saved->mmio_caching;
-	tdp_mmu_enabled = saved->tdp_mmu;
+	kvm_set_tdp_mmu(saved->tdp_mmu);
 	nx_huge_pages = saved->nx_huge_pages;
 	kvm_mmu_kunit_end();
 }
@@ -127,7 +135,7 @@ static inline void kvm_masks_set(const struct kvm_mask_set *set)
 
 /*
  * To be called by a suite's init, for cases with the masks of the parameter, and
- * with the TDP MMU.  All is put back after the case, even if an assertion ends it.
+ * with the TDP MMU where there is one.  All is put back after the case, even if an assertion ends it.
  * Until then no VM can be created, and if there is one, the case fails.
  */
 static inline int kvm_masks_init(struct kunit *test)
@@ -157,7 +165,7 @@ static inline int kvm_masks_init(struct kunit *test)
 		return ret;
 
 	kvm_masks_set(test->param_value);
-	tdp_mmu_enabled = true;
+	kvm_set_tdp_mmu(true);
 	return 0;
 }
 

@@ -6,7 +6,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/module.h>
+#include <linux/types.h>
 
 #include "mmu/age.h"
 #include "masks.h"
@@ -492,8 +492,3 @@ static struct kunit_suite spte_suite = {
 };
 
 kunit_test_suite(spte_suite);
-
-/* For the module, of which age_kunit.c is the other part. */
-MODULE_IMPORT_NS(EXPORTED_FOR_KUNIT_TESTING);
-MODULE_DESCRIPTION("KUnit suites of the x86 KVM MMU");
-MODULE_LICENSE("GPL");

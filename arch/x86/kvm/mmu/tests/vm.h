@@ -24,7 +24,9 @@ static inline struct kvm *kvm_new_vm(struct kunit *test)
 	struct kvm *kvm = kvm_kvzalloc(test, sizeof(*kvm));
 
 	rwlock_init(&kvm->mmu_lock);
+#ifdef CONFIG_X86_64
 	INIT_LIST_HEAD(&kvm->arch.tdp_mmu_roots);
+#endif
 	KUNIT_ASSERT_EQ(test, init_srcu_struct(&kvm->srcu), 0);
 	KUNIT_ASSERT_EQ(test, kunit_add_action_or_reset(test, kvm_cleanup_srcu,
 							&kvm->srcu), 0);
