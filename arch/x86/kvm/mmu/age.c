@@ -38,6 +38,8 @@ struct age_op {
 	const struct kvm_age_bitmap *bitmap;
 	/* The bit of the first gfn of the range.  The bits go down while the gfns go up. */
 	unsigned long first;
+	/* If not NULL: the working set is read, and nothing is aged. */
+	struct kvm_working_set_slot *working_set;
 };
 
 /*
@@ -107,6 +109,8 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 {
 	gfn_t table_end = gfn_round_for_level(gfn, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
 	const u64 accessed = shadow_accessed_mask;
+	const u64 young_mask = accessed | SPTE_YOUNG_AGING;
+	const u64 young_ws = shadow_young_ws_mask;
 	const bool age_all = !op->bitmap && !op->test_only;
 
 	end = min(end, table_end);
@@ -141,9 +145,11 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			 * disabled.
 			 */
 			if (likely(spte_ad_enabled(spte))) {
-				aged = spte & ~accessed;
+				aged = spte & ~young_mask;
 				if (aged == spte)
 					continue;
+				if (spte & accessed)
+					aged |= young_ws;
 			} else {
 				if (!is_accessed_spte(spte))
 					continue;
@@ -182,30 +188,10 @@ static __always_inline void tdp_age_root(struct kvm_mmu_page *root, int root_lev
 	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "RCU does not keep the page tables");
 
 	while (gfn < end) {
-		/* RCU keeps the root and its page tables. */
-		u64 *spt = root->spt;
 		int level = root_level;
 		u64 *sptep, spte;
 
-		for (;;) {
-			sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, level);
-			/*
-			 * Faults and zaps may write the SPTE meanwhile.  Read it once, so that the
-			 * cmpxchg expects the value that was checked.  Pairs with the write that
-			 * linked a child: the reads of the child's SPTEs depend on this one, so
-			 * they return what was there then, or newer.  With mmu_lock held for read,
-			 * that write is the cmpxchg of tdp_mmu_set_spte_atomic().  With the lock
-			 * held for write, it is the xchg or the plain store of
-			 * kvm_tdp_mmu_write_spte(); x86 does not reorder stores, so the child's
-			 * SPTEs are visible before it.
-			 */
-			spte = READ_ONCE(*sptep);
-			if (!is_shadow_present_pte(spte) || is_last_spte(spte, level))
-				break;
-			spt = __va(spte_to_pfn(spte) << PAGE_SHIFT);
-			level--;
-		}
-
+		sptep = tdp_find_spte(root->spt, gfn, &level, PG_LEVEL_4K, &spte);
 		if (level == PG_LEVEL_4K) {
 			gfn = tdp_age_table(sptep, gfn, end, range, op, stats);
 			continue;
@@ -218,18 +204,17 @@ static __always_inline void tdp_age_root(struct kvm_mmu_page *root, int root_lev
 }
 
 /*
- * Age or test all valid roots of the memslot's address space.  The walk needs no reference
- * to a root: KVM unlinks roots with list_del_rcu(), and frees them by call_rcu().  It does
- * not matter whether the walk visits a root that becomes invalid meanwhile: KVM marks the
- * pages of its dirty SPTEs dirty when it zaps the root, and a vCPU that still uses the root
- * loads a valid one, and faults its pages there, young.
+ * Age or test all valid roots of the memslot's address space.  It does not matter whether the
+ * walk visits a root that becomes invalid meanwhile: KVM marks the pages of its dirty SPTEs
+ * dirty when it zaps the root, and a vCPU that still uses the root loads a valid one, and
+ * faults its pages there, young.
  */
 static __always_inline void tdp_age_gfn_range(struct kvm *kvm,
 					      const struct kvm_gfn_range *range,
 					      const struct age_op *op,
 					      struct kvm_age_stats *stats)
 {
-	const int as_id = range->slot->as_id;
+	union kvm_mmu_page_role role;
 	struct kvm_mmu_page *root;
 
 	if (!tdp_mmu_enabled)
@@ -238,15 +223,9 @@ static __always_inline void tdp_age_gfn_range(struct kvm *kvm,
 	rcu_read_lock();
 
 	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
-		/*
-		 * kvm_tdp_mmu_invalidate_all_roots() may set role.invalid meanwhile.
-		 * The rest of the role never changes.  So it is fine to read the
-		 * role once.  Pairs with that function's WRITE_ONCE().
-		 */
-		union kvm_mmu_page_role role = { .word = READ_ONCE(root->role.word) };
 		gfn_t end;
 
-		if (role.invalid || kvm_mmu_role_as_id(role) != as_id)
+		if (!tdp_root_is_valid(root, range->slot->as_id, &role))
 			continue;
 
 		/* A root with fewer levels than the others maps fewer gfns. */
@@ -264,13 +243,13 @@ static void tdp_age_gfn_range(struct kvm *kvm, const struct kvm_gfn_range *range
 #endif
 
 /*
- * Age or test the SPTEs of one rmap, which map the gfns [start, end) of the range, and maybe
- * others.  While the rmap is locked, KVM cannot remove SPTEs from it, so it neither frees
+ * Age, test or read the SPTEs of one rmap of @level, which map the gfns [start, end) of the range,
+ * and maybe others.  While the rmap is locked, KVM cannot remove SPTEs from it, so it neither frees
  * their shadow pages nor uses the SPTEs for another gfn.  It may zap them, because
  * drop_spte() clears an SPTE before it removes it.
  */
-static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, gfn_t start, gfn_t end,
-				     const struct kvm_gfn_range *range,
+static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, int level,
+				     gfn_t start, gfn_t end, const struct kvm_gfn_range *range,
 				     const struct age_op *op,
 				     struct kvm_age_stats *stats)
 {
@@ -286,6 +265,12 @@ static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 
 	for (sptep = rmap_list_first(list, &iter); sptep; sptep = rmap_list_next(&iter)) {
 		u64 spte = mmu_spte_get_lockless(sptep);
+
+		if (op->working_set) {
+			if (working_set_read_leaf(sptep, spte))
+				working_set_found(op->working_set, start, level);
+			continue;
+		}
 
 		if (!is_shadow_present_pte(spte))
 			continue;
@@ -307,9 +292,10 @@ static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, gfn_t star
 
 /*
  * Age or test the rmaps of the range, on all levels: from the first to the last rmap that
- * has a gfn of the range.  A range of two gfns may have two rmaps of an upper level.
+ * has a gfn of the range.  A range of two gfns may have two rmaps of an upper level.  Returns
+ * false if there are no rmaps to walk.
  */
-static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
+static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 					       const struct kvm_gfn_range *range,
 					       const struct age_op *op,
 					       struct kvm_age_stats *stats)
@@ -318,7 +304,7 @@ static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 	int level;
 
 	if (!kvm_memslots_have_rmaps(kvm))
-		return;
+		return false;
 
 	/*
 	 * With the TDP MMU, only nested guests whose page tables KVM shadows have SPTEs in rmaps,
@@ -327,14 +313,14 @@ static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 	 * with the WRITE_ONCE() of account_shadowed() and unaccount_shadowed().
 	 */
 	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
-		return;
+		return false;
 
 	/*
 	 * KVM allocates rmaps for the current memslots.  This memslot may have been replaced before
 	 * that; kvm->srcu keeps it.
 	 */
 	if (!slot->arch.rmap[0])
-		return;
+		return false;
 
 	for (level = PG_LEVEL_4K; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
 		struct kvm_rmap_head *rmap_head = gfn_to_rmap(range->start, level, slot);
@@ -342,11 +328,13 @@ static __always_inline void rmap_age_gfn_range(struct kvm *kvm,
 
 		for (gfn = range->start; gfn < range->end; gfn = next, rmap_head++) {
 			next = gfn_round_for_level(gfn, level) + KVM_PAGES_PER_HPAGE(level);
-			rmap_age(rmap_head, gfn, min(next, range->end), range, op, stats);
+			rmap_age(rmap_head, level, gfn, min(next, range->end), range, op, stats);
 			if (stats->young && op->test_only)
-				return;
+				return true;
 		}
 	}
+
+	return true;
 }
 
 static __always_inline bool age_gfn_range(struct kvm *kvm,
@@ -410,6 +398,34 @@ bool kvm_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 bool kvm_test_age_gfn(struct kvm *kvm, struct kvm_gfn_range *range)
 {
 	return age_gfn_range(kvm, range, (struct age_op) { .test_only = true });
+}
+
+/**
+ * kvm_age_read_rmaps - find what rmaps say was touched since the working set was last read
+ * @kvm: the VM
+ * @memslot: the memslot
+ * @start: the first gfn, in the memslot
+ * @end: one past the last gfn
+ * @slot: where to record it
+ *
+ * Context: as kvm_age_gfn().
+ * Return: false if the memslot has no rmaps to read.
+ */
+bool kvm_age_read_rmaps(struct kvm *kvm, const struct kvm_memory_slot *memslot, gfn_t start,
+			gfn_t end, struct kvm_working_set_slot *slot)
+{
+	const struct kvm_gfn_range range = {
+		.slot = (struct kvm_memory_slot *)memslot,
+		.start = start,
+		.end = end,
+	};
+	const struct age_op op = { .working_set = slot };
+	struct kvm_age_stats unused = {};
+
+	lockdep_assert(srcu_read_lock_held(&kvm->srcu));
+	lockdep_assert_not_held(&kvm->mmu_lock);
+
+	return rmap_age_gfn_range(kvm, &range, &op, &unused);
 }
 
 #if defined(KVM_AGE_BITMAP) || IS_ENABLED(CONFIG_KVM_MMU_KUNIT_TEST)

@@ -2,7 +2,11 @@
 #ifndef __KVM_X86_MMU_AGE_H
 #define __KVM_X86_MMU_AGE_H
 
+#include <linux/bitmap.h>
 #include <linux/kvm_host.h>
+#include <linux/math.h>
+#include <linux/minmax.h>
+#include <linux/rculist.h>
 
 #include "age_stats.h"
 #include "spte.h"
@@ -12,13 +16,14 @@
 /*
  * The old form of a young, shadow-present leaf SPTE.
  *
- * With A/D bits, Accessed is cleared.  Without A/D bits, KVM marks the SPTE for access tracking: R,
- * W and X are cleared.  MMU-writable stays, and still says that the page is dirty.
+ * With A/D bits, Accessed and aging's own young bit are cleared; an SPTE that had Accessed stays
+ * young for the reader of the working set.  Without A/D bits, KVM marks the SPTE for access
+ * tracking: R, W and X are cleared.  MMU-writable stays, and still says that the page is dirty.
  */
 static inline u64 age_spte(u64 spte)
 {
 	if (spte_ad_enabled(spte))
-		return spte & ~shadow_accessed_mask;
+		return (spte & ~(shadow_accessed_mask | SPTE_YOUNG_AGING)) | spte_young_ws(spte);
 
 	return mark_spte_for_access_track(spte);
 }
@@ -36,6 +41,7 @@ static inline u64 age_spte(u64 spte)
  * The cmpxchg pairs with every other writer of a present leaf:
  *  - the cmpxchg of tdp_mmu_set_spte_atomic(), fast_pf_fix(), dirty_log_clear_spte(), and of aging
  *    on another CPU;
+ *  - the cmpxchg of working_set_read_leaf();
  *  - the test_and_clear_bit() of spte_wrprot_for_clear_dirty();
  *  - the exchange of kvm_tdp_mmu_write_spte_atomic() and __update_clear_spte_slow(),
  *    which finds the young or the old form, and in both whether the page is dirty;
@@ -66,5 +72,121 @@ static inline bool age_leaf(u64 *sptep, u64 old_spte, struct kvm_age_stats *stat
 {
 	return __age_leaf(sptep, old_spte, age_spte(old_spte), stats);
 }
+
+/* What one read of the working set found in one memslot. */
+struct kvm_working_set_slot {
+	int as_id;
+	int id;
+	gfn_t base_gfn;
+	unsigned long npages;
+	/* Bytes that young leaves of each page size map: 4 KiB, 2 MiB, 1 GiB. */
+	u64 bytes[KVM_NR_PAGE_SIZES];
+	/* One bit a page.  The first is that of the gfn @base_gfn, rounded down to 64. */
+	unsigned long *touched;
+};
+
+static inline gfn_t kvm_working_set_first_bit(const struct kvm_working_set_slot *slot)
+{
+	return round_down(slot->base_gfn, BITS_PER_LONG);
+}
+
+/* Record that a leaf of @level that maps @gfn was touched: all of it that is in the memslot. */
+static inline void working_set_found(struct kvm_working_set_slot *slot, gfn_t gfn, int level)
+{
+	gfn_t first = gfn_round_for_level(gfn, level);
+	gfn_t start = max(first, slot->base_gfn);
+	gfn_t end = min(first + KVM_PAGES_PER_HPAGE(level), slot->base_gfn + slot->npages);
+
+	slot->bytes[level - PG_LEVEL_4K] += (end - start) << PAGE_SHIFT;
+	bitmap_set(slot->touched, start - kvm_working_set_first_bit(slot), end - start);
+}
+
+/*
+ * Read @spte, which was read from *@sptep: true if it is a leaf that is young for the reader of the
+ * working set.  It is old for that reader then, and if it had Accessed, still young for aging.
+ *
+ * The cmpxchg expects a present leaf, and pairs with the writers that __age_leaf() lists.  Unlike
+ * aging, this tries again until the leaf is old: a leaf that stayed young below a table that was
+ * made old would not be found again.  Each time that it fails, another writer has made progress.
+ *
+ * SPTEs without A/D bits have no bit to spare.  L1 may make such SPTEs for L2.  They count as
+ * touched until aging makes them old, and stay as they are.
+ *
+ * Context: as for __age_leaf().
+ */
+static __always_inline bool working_set_read_leaf(u64 *sptep, u64 spte)
+{
+	const u64 accessed = shadow_accessed_mask;
+	bool young = false;
+	u64 new_spte;
+
+	do {
+		if (!is_shadow_present_pte(spte))
+			return young;
+		if (unlikely(!spte_ad_enabled(spte)))
+			return young || is_accessed_spte(spte);
+
+		new_spte = spte & ~(accessed | SPTE_YOUNG_WORKING_SET);
+		if (new_spte == spte)
+			return young;
+		if (spte & accessed)
+			new_spte |= SPTE_YOUNG_AGING;
+		young = true;
+	} while (!try_cmpxchg64(sptep, &spte, new_spte));
+
+	return true;
+}
+
+bool kvm_age_read_rmaps(struct kvm *kvm, const struct kvm_memory_slot *memslot, gfn_t start,
+			gfn_t end, struct kvm_working_set_slot *slot);
+
+#ifdef CONFIG_X86_64
+/*
+ * Is @root a valid root of the address space?  Then *@role is its role.  A walk of
+ * kvm->arch.tdp_mmu_roots under RCU needs no reference to a root: KVM unlinks roots with
+ * list_del_rcu(), and frees them by call_rcu().
+ *
+ * kvm_tdp_mmu_invalidate_all_roots() may set role.invalid meanwhile.  The rest of the role never
+ * changes.  So it is fine to read the role once.  Pairs with that function's WRITE_ONCE().
+ */
+static inline bool tdp_root_is_valid(struct kvm_mmu_page *root, int as_id,
+				     union kvm_mmu_page_role *role)
+{
+	role->word = READ_ONCE(root->role.word);
+
+	return !role->invalid && kvm_mmu_role_as_id(*role) == as_id;
+}
+
+/*
+ * The SPTE that maps @gfn, or that of the page table of @min_level + 1 that has one: the first from
+ * the root down that is not present, or a leaf, or of @min_level.  *@level is that of the root's
+ * SPTEs, and becomes that of the SPTE.  *@spte becomes its value.
+ *
+ * Context: RCU read lock, which keeps the root and its page tables.
+ */
+static __always_inline u64 *tdp_find_spte(u64 *spt, gfn_t gfn, int *level, int min_level, u64 *spte)
+{
+	for (;;) {
+		u64 *sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, *level);
+
+		/*
+		 * Faults and zaps may write the SPTE meanwhile.  Read it once, so that the
+		 * cmpxchg expects the value that was checked.  Pairs with the write that
+		 * linked a child: the reads of the child's SPTEs depend on this one, so
+		 * they return what was there then, or newer.  With mmu_lock held for read,
+		 * that write is the cmpxchg of tdp_mmu_set_spte_atomic().  With the lock
+		 * held for write, it is the xchg or the plain store of
+		 * kvm_tdp_mmu_write_spte(); x86 does not reorder stores, so the child's
+		 * SPTEs are visible before it.
+		 */
+		*spte = READ_ONCE(*sptep);
+		if (*level == min_level || !is_shadow_present_pte(*spte) ||
+		    is_last_spte(*spte, *level))
+			return sptep;
+		spt = __va(spte_to_pfn(*spte) << PAGE_SHIFT);
+		--*level;
+	}
+}
+#endif
 
 #endif

@@ -4,10 +4,10 @@
  *
  * Every vCPU rewrites its own slice of guest memory, over and over.  Only this vCPU can
  * have written its values.  Before each write, the vCPU checks that its last value is still
- * there.  Meanwhile, host threads age the memory, log and clear dirty pages, delete memslots,
- * which zaps all roots, collapse and split the huge pages behind the memory, and swap the
- * memory out and in.  The test fails if a write is lost, lands in another page, or is missing
- * from the dirty log.
+ * there.  Meanwhile, host threads age the memory, read the working set, log and clear dirty
+ * pages, delete memslots, which zaps all roots, collapse and split the huge pages behind the
+ * memory, and swap the memory out and in.  The test fails if a write is lost, lands in another
+ * page, or is missing from the dirty log.
  *
  * With -n, the guests are nested.  L1 changes their nested page table all the time: it unmaps
  * and write-protects pages, moves them to other frames of its memory, and replaces whole
@@ -17,12 +17,14 @@
  * When the memslot goes, KVM zaps only the SPTEs of that memslot.  So KVM deletes a memslot
  * that has SPTEs in its rmaps, while the memslot is aged.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <linux/bitmap.h>
 
@@ -507,6 +509,28 @@ static void *swap_thread(void *arg)
 	return NULL;
 }
 
+/* Open the file that says what the VM touched, which reads it.  Returns -1 with errno on error. */
+static int open_working_set(void)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/working_set", getpid(), vm->fd);
+	return open(path, O_RDONLY);
+}
+
+static void *working_set_thread(void *arg)
+{
+	int fd;
+
+	while (!stress_stopping()) {
+		fd = open_working_set();
+		TEST_ASSERT(fd >= 0, "Failed to read the working set");
+		close(fd);
+		stress_count(arg);
+	}
+	return NULL;
+}
+
 static struct stress_worker workers[] = {
 	{ .letter = 'i', .name = "page_idle_batches", .fn = idle_thread, },
 	{ .letter = 'a', .name = "mglru_passes", .fn = lru_thread, },
@@ -514,6 +538,7 @@ static struct stress_worker workers[] = {
 	{ .letter = 'm', .name = "memslot_deletions", .fn = memslot_thread, },
 	{ .letter = 'h', .name = "huge_page_collapses", .fn = huge_thread, },
 	{ .letter = 's', .name = "clean_pages_swapped_in", .fn = swap_thread, },
+	{ .letter = 'w', .name = "working_sets_read", .fn = working_set_thread, },
 	{}
 };
 
@@ -636,7 +661,8 @@ static void help(const char *name)
 	       " -b: memory of the VM in MiB, a multiple of 2 (default: 32)\n"
 	       " -s: how long to run (default: 10)\n"
 	       " -d: leave out: i page_idle, a MGLRU aging, l dirty logging,\n"
-	       "     m memslot deletion, h huge page collapse and split, s swap\n"
+	       "     m memslot deletion, h huge page collapse and split, s swap,\n"
+	       "     w reads of the working set\n"
 	       " -S: seed of all random choices, a positive number (default: 1)\n"
 	       " -n: nested guests, with nested paging; 8 vCPUs and 1024 MiB at most\n"
 	       " -r: one more vCPU reads the memslot that is deleted, and deleting it zaps only\n"
@@ -652,7 +678,7 @@ int main(int argc, char *argv[])
 	unsigned long mib = 32;
 	uint64_t wrong;
 	const char *why;
-	int i, opt, nr_enabled = 0;
+	int i, opt, fd, nr_enabled = 0;
 
 	seed = 1;
 	while ((opt = getopt(argc, argv, "v:b:s:d:S:nr")) != -1) {
@@ -728,6 +754,14 @@ int main(int argc, char *argv[])
 		why = nr_pages > SWAP_PAGES ? swap_open() : "less than 64 pages";
 		if (why)
 			stress_disable(workers, 's', why);
+	}
+
+	if (stress_enabled(workers, 'w')) {
+		fd = open_working_set();
+		if (fd < 0)
+			stress_disable(workers, 'w', "KVM has no working set to read");
+		else
+			close(fd);
 	}
 
 	for (worker = workers; worker->name; worker++)

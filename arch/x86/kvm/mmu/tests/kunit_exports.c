@@ -68,6 +68,7 @@ EXPORT_TO_SUITES(shadow_memtype_mask);
 EXPORT_TO_SUITES(shadow_me_value);
 EXPORT_TO_SUITES(shadow_me_mask);
 EXPORT_TO_SUITES(shadow_acc_track_mask);
+EXPORT_TO_SUITES(shadow_young_ws_mask);
 EXPORT_TO_SUITES(shadow_nonpresent_or_rsvd_mask);
 EXPORT_TO_SUITES(shadow_nonpresent_or_rsvd_lower_gfn_mask);
 EXPORT_TO_SUITES(kvm_mmu_reset_all_pte_masks);

@@ -26,6 +26,10 @@
 #define LEAF_PRESENT		BIT_ULL(11)
 #define LEAF_ADDR		GENMASK_ULL(51, 12)
 
+/* With A/D bits: young for aging, or for the reader of the working set, without Accessed. */
+#define LEAF_YOUNG_AGING	BIT_ULL(54)
+#define LEAF_YOUNG_WS		BIT_ULL(56)
+
 #define NPT_A			BIT_ULL(5)
 #define NPT_D			BIT_ULL(6)
 #define NPT_HOST_WRITABLE	BIT_ULL(9)
@@ -78,6 +82,7 @@ static u64 * const kvm_mask_globals[] = {
 	&shadow_me_value,
 	&shadow_me_mask,
 	&shadow_acc_track_mask,
+	&shadow_young_ws_mask,
 	&shadow_nonpresent_or_rsvd_mask,
 	&shadow_nonpresent_or_rsvd_lower_gfn_mask,
 };
@@ -116,6 +121,7 @@ static inline void kvm_masks_set(const struct kvm_mask_set *set)
 	kvm_mmu_reset_all_pte_masks();
 	if (set->ept)
 		kvm_mmu_set_ept_masks(set->ad, set->exec_only);
+	shadow_young_ws_mask = set->ad ? LEAF_YOUNG_WS : 0;
 
 	/*
 	 * A host that has no reserved physical address bit, or whose user said
@@ -135,8 +141,8 @@ static inline void kvm_masks_set(const struct kvm_mask_set *set)
 
 /*
  * To be called by a suite's init, for cases with the masks of the parameter, and
- * with the TDP MMU where there is one.  All is put back after the case, even if an assertion ends it.
- * Until then no VM can be created, and if there is one, the case fails.
+ * with the TDP MMU where there is one.  All is put back after the case, even if an
+ * assertion ends it.  Until then no VM can be created, and if there is one, the case fails.
  */
 static inline int kvm_masks_init(struct kunit *test)
 {
@@ -201,7 +207,16 @@ static inline bool kvm_leaf_has_ad(const struct kvm_mask_set *set, u64 spte)
 static inline bool kvm_leaf_is_young(const struct kvm_mask_set *set, u64 spte)
 {
 	if (kvm_leaf_has_ad(set, spte))
-		return spte & kvm_leaf_accessed(set);
+		return spte & (kvm_leaf_accessed(set) | LEAF_YOUNG_AGING);
+
+	return spte & LEAF_RWX;
+}
+
+/* For the reader of the working set. */
+static inline bool kvm_leaf_is_touched(const struct kvm_mask_set *set, u64 spte)
+{
+	if (kvm_leaf_has_ad(set, spte))
+		return spte & (kvm_leaf_accessed(set) | LEAF_YOUNG_WS);
 
 	return spte & LEAF_RWX;
 }
@@ -218,14 +233,30 @@ static inline u64 kvm_leaf_make_old(const struct kvm_mask_set *set, u64 spte)
 {
 	u64 old = spte & ~LEAF_RWX;
 
-	if (kvm_leaf_has_ad(set, spte))
-		return spte & ~kvm_leaf_accessed(set);
+	if (kvm_leaf_has_ad(set, spte)) {
+		old = spte & ~(kvm_leaf_accessed(set) | LEAF_YOUNG_AGING);
+		if (spte & kvm_leaf_accessed(set))
+			old |= LEAF_YOUNG_WS;
+		return old;
+	}
 
 	if (spte & LEAF_R)
 		old |= EPT_SAVED_R;
 	if (spte & LEAF_X)
 		old |= EPT_SAVED_X;
 	return old;
+}
+
+/* What a read of the working set makes of a leaf. */
+static inline u64 kvm_leaf_make_read(const struct kvm_mask_set *set, u64 spte)
+{
+	u64 read = spte & ~(kvm_leaf_accessed(set) | LEAF_YOUNG_WS);
+
+	if (!kvm_leaf_has_ad(set, spte))
+		return spte;
+	if (spte & kvm_leaf_accessed(set))
+		read |= LEAF_YOUNG_AGING;
+	return read;
 }
 
 /* A young leaf that may be used in any way, and is dirty; without an address. */
@@ -267,7 +298,7 @@ static inline bool kvm_leaf_is_valid(const struct kvm_mask_set *set, u64 spte)
 		return false;
 
 	if (kvm_leaf_has_ad(set, spte)) {
-		if (!set->ad || (spte & saved))
+		if (!set->ad)
 			return false;
 	} else {
 		if (spte & (EPT_A | EPT_D | EPT_AD_WRPROT))
@@ -300,7 +331,8 @@ static inline bool kvm_next_leaf(const struct kvm_mask_set *set, u64 *spte)
 		       EPT_MMU_WRITABLE;
 		fixed |= EPT_MT_WB | EPT_SUPPRESS_VE;
 	} else {
-		all |= NPT_A | NPT_D | NPT_HOST_WRITABLE | NPT_MMU_WRITABLE | NPT_NX;
+		all |= NPT_A | NPT_D | NPT_HOST_WRITABLE | NPT_MMU_WRITABLE | NPT_NX |
+		       LEAF_YOUNG_AGING | LEAF_YOUNG_WS;
 	}
 
 	bits = *spte & all;

@@ -232,8 +232,8 @@ static void spte_is_volatile(struct kunit *test)
 
 /*
  * All that a leaf may turn into in one step while another task holds mmu_lock for write: it is
- * aged, faulted in by the fast page fault handler, or used by the CPU.  Returns how many values
- * were written to @changed.
+ * aged, read for the working set, faulted in by the fast page fault handler, or used by the CPU.
+ * Returns how many values were written to @changed.
  */
 static int spte_changes(const struct kvm_mask_set *set, u64 spte, u64 *changed)
 {
@@ -242,6 +242,8 @@ static int spte_changes(const struct kvm_mask_set *set, u64 spte, u64 *changed)
 
 	if (kvm_leaf_is_young(set, spte))
 		changed[nr++] = kvm_leaf_make_old(set, spte);
+	if (kvm_leaf_make_read(set, spte) != spte)
+		changed[nr++] = kvm_leaf_make_read(set, spte);
 
 	if (!kvm_leaf_has_ad(set, spte)) {
 		if (!(spte & LEAF_RWX)) {
@@ -264,14 +266,14 @@ static int spte_changes(const struct kvm_mask_set *set, u64 spte, u64 *changed)
 
 /*
  * An SPTE that is not volatile is overwritten without looking at what it has become.  The overwrite
- * may only lose that aging made the page old.
+ * may only lose that aging, or the reader of the working set, made the page old.
  */
 static void spte_changes_are_volatile(struct kunit *test)
 {
 	const struct kvm_mask_set *set = test->param_value;
 	struct kvm_property changes = { "change of a non-volatile SPTE" };
 	unsigned long aged = 0, nr_volatile = 0;
-	u64 changed[4];
+	u64 changed[5];
 	u64 spte = 0;
 	int i, nr;
 
@@ -283,7 +285,8 @@ static void spte_changes_are_volatile(struct kunit *test)
 
 		nr = spte_changes(set, spte, changed);
 		for (i = 0; i < nr; i++) {
-			if (changed[i] == (spte & ~kvm_leaf_accessed(set))) {
+			if (changed[i] == kvm_leaf_make_old(set, spte) ||
+			    changed[i] == kvm_leaf_make_read(set, spte)) {
 				aged++;
 				changed[i] = spte;
 			}
