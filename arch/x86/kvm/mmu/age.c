@@ -146,10 +146,10 @@ static __always_inline gfn_t tdp_age_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			 */
 			if (likely(spte_ad_enabled(spte))) {
 				aged = spte & ~young_mask;
-				if (aged == spte)
-					continue;
-				if (spte & accessed)
+				if (likely(spte & accessed))
 					aged |= young_ws;
+				else if (aged == spte)
+					continue;
 			} else {
 				if (!is_accessed_spte(spte))
 					continue;
