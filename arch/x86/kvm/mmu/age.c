@@ -185,8 +185,6 @@ static __always_inline void tdp_age_root(struct kvm_mmu_page *root, int root_lev
 {
 	gfn_t gfn = range->start;
 
-	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "RCU does not keep the page tables");
-
 	while (gfn < end) {
 		int level = root_level;
 		u64 *sptep, spte;
@@ -256,6 +254,7 @@ static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, int level,
 	/* Do not read the head again: if the list was empty, nobody has locked it. */
 	struct rmap_list list = kvm_rmap_lock_readonly(rmap_head);
 	struct rmap_iterator iter;
+	bool touched = false;
 	u64 *sptep;
 
 	if (!list.val)
@@ -267,8 +266,7 @@ static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, int level,
 		u64 spte = mmu_spte_get_lockless(sptep);
 
 		if (op->working_set) {
-			if (working_set_read_leaf(sptep, spte))
-				working_set_found(op->working_set, start, level);
+			touched |= working_set_read_leaf(sptep, spte, level);
 			continue;
 		}
 
@@ -288,6 +286,9 @@ static __always_inline void rmap_age(struct kvm_rmap_head *rmap_head, int level,
 	}
 
 	kvm_rmap_unlock_readonly(rmap_head, list);
+
+	if (touched)
+		working_set_found(op->working_set, start, level);
 }
 
 /*

@@ -6,7 +6,7 @@
 #include <linux/kvm_host.h>
 #include <linux/math.h>
 #include <linux/minmax.h>
-#include <linux/rculist.h>
+#include <linux/rcupdate.h>
 
 #include "age_stats.h"
 #include "spte.h"
@@ -90,20 +90,25 @@ static inline gfn_t kvm_working_set_first_bit(const struct kvm_working_set_slot 
 	return round_down(slot->base_gfn, BITS_PER_LONG);
 }
 
-/* Record that a leaf of @level that maps @gfn was touched: all of it that is in the memslot. */
+/*
+ * Record that a leaf of @level that maps @gfn was touched: all of it that is in the memslot.  Its
+ * bytes count if @gfn is the first of these, as a huge leaf may be met once for each of its parts.
+ */
 static inline void working_set_found(struct kvm_working_set_slot *slot, gfn_t gfn, int level)
 {
 	gfn_t first = gfn_round_for_level(gfn, level);
 	gfn_t start = max(first, slot->base_gfn);
 	gfn_t end = min(first + KVM_PAGES_PER_HPAGE(level), slot->base_gfn + slot->npages);
 
-	slot->bytes[level - PG_LEVEL_4K] += (end - start) << PAGE_SHIFT;
+	if (gfn == start)
+		slot->bytes[level - PG_LEVEL_4K] += (end - start) << PAGE_SHIFT;
 	bitmap_set(slot->touched, start - kvm_working_set_first_bit(slot), end - start);
 }
 
 /*
- * Read @spte, which was read from *@sptep: true if it is a leaf that is young for the reader of the
- * working set.  It is old for that reader then, and if it had Accessed, still young for aging.
+ * Read @spte, which was read from *@sptep, of a table of @level: true if it is a leaf that is young
+ * for the reader of the working set.  It is old for that reader then, and if it had Accessed, still
+ * young for aging.
  *
  * The cmpxchg expects a present leaf, and pairs with the writers that __age_leaf() lists.  Unlike
  * aging, this tries again until the leaf is old: a leaf that stayed young below a table that was
@@ -114,14 +119,15 @@ static inline void working_set_found(struct kvm_working_set_slot *slot, gfn_t gf
  *
  * Context: as for __age_leaf().
  */
-static __always_inline bool working_set_read_leaf(u64 *sptep, u64 spte)
+static __always_inline bool working_set_read_leaf(u64 *sptep, u64 spte, int level)
 {
 	const u64 accessed = shadow_accessed_mask;
 	bool young = false;
 	u64 new_spte;
 
 	do {
-		if (!is_shadow_present_pte(spte))
+		/* A huge leaf may have been split meanwhile. */
+		if (!is_shadow_present_pte(spte) || !is_last_spte(spte, level))
 			return young;
 		if (unlikely(!spte_ad_enabled(spte)))
 			return young || is_accessed_spte(spte);
@@ -166,6 +172,8 @@ static inline bool tdp_root_is_valid(struct kvm_mmu_page *root, int as_id,
  */
 static __always_inline u64 *tdp_find_spte(u64 *spt, gfn_t gfn, int *level, int min_level, u64 *spte)
 {
+	RCU_LOCKDEP_WARN(!rcu_read_lock_held(), "RCU does not keep the page tables");
+
 	for (;;) {
 		u64 *sptep = spt + SPTE_INDEX(gfn << PAGE_SHIFT, *level);
 

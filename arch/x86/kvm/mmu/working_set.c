@@ -83,7 +83,7 @@ static void working_set_read_table(u64 *sptep, gfn_t gfn, gfn_t end,
 			 */
 			u64 spte = READ_ONCE(*sptep);
 
-			if ((spte & touched) && working_set_read_leaf(sptep, spte))
+			if ((spte & touched) && working_set_read_leaf(sptep, spte, PG_LEVEL_4K))
 				young |= mask;
 		}
 		*word |= young;
@@ -107,16 +107,14 @@ static bool working_set_read_root(struct kvm_mmu_page *root, int root_level, gfn
 	u64 *sptep, spte;
 	int at = root_level;
 
-	/* A root with fewer levels than others maps fewer gfns, and has no table of that level. */
+	/* A root with fewer levels than the others maps fewer gfns. */
 	if (gfn >= KVM_PAGES_PER_HPAGE(root_level + 1))
 		return false;
-	if (table > root_level)
-		return true;
 
 	sptep = tdp_find_spte(root->spt, gfn, &at, table, &spte);
 	for (;;) {
 		if (is_shadow_present_pte(spte) && is_last_spte(spte, at)) {
-			if (working_set_read_leaf(sptep, spte))
+			if (working_set_read_leaf(sptep, spte, at))
 				working_set_found(slot, gfn, at);
 		} else if (is_shadow_present_pte(spte) &&
 			   working_set_open_table(sptep, spte, whole)) {
@@ -187,10 +185,15 @@ static gfn_t working_set_step_end(gfn_t gfn, gfn_t end, int level)
 	}
 }
 
-/* Let others run.  Returns an error if the task is to die. */
-static int working_set_give_way(void)
+/*
+ * Let others run.  Returns an error if the task is to die, or the VM: its last user waits for all
+ * operations on its files.
+ */
+static int working_set_give_way(struct kvm *kvm)
 {
 	cond_resched();
+	if (!refcount_read(&kvm->users_count))
+		return -ENODEV;
 	return fatal_signal_pending(current) ? -EINTR : 0;
 }
 
@@ -202,19 +205,21 @@ static int working_set_give_way(void)
 static int working_set_read_tdp(struct kvm *kvm, struct kvm_working_set_slot *slot)
 {
 	const gfn_t end = slot->base_gfn + slot->npages;
-	gfn_t gfn, next;
+	gfn_t gfn, next, opened = 0;
 	int level, r;
 
 	for (gfn = slot->base_gfn; gfn < end; gfn = next) {
 		level = working_set_level(gfn, end);
 		next = working_set_step_end(gfn, end, level);
 		while (working_set_read_roots(kvm, gfn, next, level, slot)) {
+			opened = max(opened, next);
 			level--;
 			next = working_set_step_end(gfn, end, level);
 		}
 
-		r = working_set_give_way();
-		if (r)
+		/* What is young below a table that is old now would not be found again. */
+		r = working_set_give_way(kvm);
+		if (r == -ENODEV || (r && next >= opened))
 			return r;
 	}
 
@@ -244,7 +249,7 @@ static int working_set_read_rmaps(struct kvm *kvm, struct kvm_working_set_slot *
 			next = end;
 		srcu_read_unlock(&kvm->srcu, idx);
 
-		r = working_set_give_way();
+		r = working_set_give_way(kvm);
 		if (r)
 			return r;
 	}
@@ -263,8 +268,8 @@ static int working_set_read_rmaps(struct kvm *kvm, struct kvm_working_set_slot *
  *
  * Context: may sleep.  kvm->srcu is held for a few thousand gfns at a time, and only while rmaps
  * are read.
- * Return: 0, or -EINTR if the task is being killed.  What was found until then is in @slot, and
- * will not be found again.
+ * Return: 0, or -EINTR if the task is being killed: what was found until then is in @slot, and
+ * will not be found again; or -ENODEV if the VM has no user any more.
  */
 int kvm_working_set_read_slot(struct kvm *kvm, struct kvm_working_set_slot *slot)
 {
@@ -295,18 +300,17 @@ struct working_set_vm {
 	refcount_t refs;
 	/* A file is open. */
 	bool busy;
-	/* When the last pass began, 0 for never. */
+	/* When the last pass began, 0 for never.  The reader that set @busy owns it. */
 	ktime_t last;
 };
 
 static LIST_HEAD(working_sets);
-/* Protects the list, and @busy and @last of its elements. */
+/* Protects the list, and @busy of its elements. */
 static DEFINE_MUTEX(working_sets_lock);
 
 /* A pass, for as long as the file that shows it is open. */
 struct working_set {
 	struct working_set_vm *vm;
-	ktime_t begin;
 	/* Since the pass before, or 0 if there was none. */
 	u64 since_ns;
 	u64 took_ns;
@@ -358,7 +362,7 @@ static void working_set_release_vm(struct working_set_vm *vm)
  * kvm_working_set_destroy_vm - forget a VM
  * @kvm: the VM, whose files in debugfs are gone
  *
- * Context: may sleep.  A file that is still open keeps what it shows.
+ * Context: may sleep.  Whoever closes a file that is still open frees what it has.
  */
 void kvm_working_set_destroy_vm(struct kvm *kvm)
 {
@@ -389,8 +393,8 @@ static unsigned long working_set_bits(const struct kvm_working_set_slot *slot)
 	return slot->base_gfn + slot->npages - kvm_working_set_first_bit(slot);
 }
 
-/* The memslots as they are now, nothing touched yet. */
-static struct working_set *working_set_alloc(struct kvm *kvm)
+/* The memslots as they are now, without bitmaps. */
+static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 {
 	struct kvm_memory_slot *memslot;
 	struct kvm_memslots *slots;
@@ -423,12 +427,26 @@ static struct working_set *working_set_alloc(struct kvm *kvm)
 			slot->id = memslot->id;
 			slot->base_gfn = memslot->base_gfn;
 			slot->npages = memslot->npages;
-			slot->touched = kvcalloc(BITS_TO_LONGS(working_set_bits(slot)),
-						 sizeof(long), GFP_KERNEL_ACCOUNT);
-			if (!slot->touched) {
-				working_set_free(ws);
-				return NULL;
-			}
+		}
+	}
+
+	return ws;
+}
+
+/* The memslots as they are now, nothing touched yet.  kvm->srcu is not held for large bitmaps. */
+static struct working_set *working_set_alloc(struct kvm *kvm)
+{
+	struct working_set *ws = working_set_alloc_slots(kvm);
+	int i;
+
+	for (i = 0; ws && i < ws->nr_slots; i++) {
+		struct kvm_working_set_slot *slot = &ws->slots[i];
+
+		slot->touched = kvcalloc(BITS_TO_LONGS(working_set_bits(slot)), sizeof(long),
+					 GFP_KERNEL_ACCOUNT);
+		if (!slot->touched) {
+			working_set_free(ws);
+			return NULL;
 		}
 	}
 
@@ -438,6 +456,7 @@ static struct working_set *working_set_alloc(struct kvm *kvm)
 /* Claim the VM, and read it.  Returns what was touched, or an error. */
 static struct working_set *working_set_read(struct kvm *kvm)
 {
+	ktime_t begin = ktime_get();
 	struct working_set_vm *vm;
 	struct working_set *ws;
 	int i, r = 0;
@@ -458,12 +477,16 @@ static struct working_set *working_set_read(struct kvm *kvm)
 	}
 
 	ws->vm = vm;
-	ws->begin = ktime_get();
-	ws->since_ns = vm->last ? ktime_to_ns(ktime_sub(ws->begin, vm->last)) : 0;
+	ws->since_ns = vm->last ? ktime_to_ns(ktime_sub(begin, vm->last)) : 0;
 	for (i = 0; i < ws->nr_slots && !r; i++)
 		r = kvm_working_set_read_slot(kvm, &ws->slots[i]);
-	ws->took_ns = ktime_to_ns(ktime_sub(ktime_get(), ws->begin));
-	vm->last = ws->begin;
+	/*
+	 * A CPU that holds an upper level in its paging-structure caches need not set Accessed in
+	 * the table's SPTE again, for as long as it holds that: all below would look idle.
+	 */
+	kvm_flush_remote_tlbs(kvm);
+	ws->took_ns = ktime_to_ns(ktime_sub(ktime_get(), begin));
+	vm->last = begin;
 	if (r) {
 		working_set_free(ws);
 		working_set_release_vm(vm);

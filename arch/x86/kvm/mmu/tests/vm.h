@@ -7,6 +7,7 @@
 
 #include <linux/bitmap.h>
 #include <linux/kvm_host.h>
+#include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/srcu.h>
 
@@ -23,6 +24,7 @@ static inline struct kvm *kvm_new_vm(struct kunit *test)
 {
 	struct kvm *kvm = kvm_kvzalloc(test, sizeof(*kvm));
 
+	refcount_set(&kvm->users_count, 1);
 	rwlock_init(&kvm->mmu_lock);
 #ifdef CONFIG_X86_64
 	INIT_LIST_HEAD(&kvm->arch.tdp_mmu_roots);
