@@ -316,7 +316,8 @@ static inline bool kvm_leaf_is_valid(const struct kvm_mask_set *set, u64 spte)
  * Go on to the next valid leaf, or to the first if *@spte is 0; false after the
  * last.  Together they are all combinations of all bits that aging, the fast page
  * fault handler and the CPU look at or change.  Bits 30 and 51 make the address:
- * aligned to 1 GiB, and as high as it gets or not.
+ * aligned to 1 GiB, and as high as it gets or not.  The suite of the working set adds the bits of
+ * the two readers.
  */
 static inline bool kvm_next_leaf(const struct kvm_mask_set *set, u64 *spte)
 {
@@ -331,8 +332,7 @@ static inline bool kvm_next_leaf(const struct kvm_mask_set *set, u64 *spte)
 		       EPT_MMU_WRITABLE;
 		fixed |= EPT_MT_WB | EPT_SUPPRESS_VE;
 	} else {
-		all |= NPT_A | NPT_D | NPT_HOST_WRITABLE | NPT_MMU_WRITABLE | NPT_NX |
-		       LEAF_YOUNG_AGING | LEAF_YOUNG_WS;
+		all |= NPT_A | NPT_D | NPT_HOST_WRITABLE | NPT_MMU_WRITABLE | NPT_NX;
 	}
 
 	bits = *spte & all;
@@ -346,6 +346,8 @@ static inline bool kvm_next_leaf(const struct kvm_mask_set *set, u64 *spte)
 		}
 
 		first = false;
+		if (kvm_leaf_has_ad(set, bits) && (bits & (LEAF_YOUNG_AGING | LEAF_YOUNG_WS)))
+			continue;
 		if (kvm_leaf_is_valid(set, fixed | bits)) {
 			*spte = fixed | bits;
 			return true;

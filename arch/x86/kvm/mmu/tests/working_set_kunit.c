@@ -29,6 +29,22 @@ static bool ws_read_leaf(u64 *sptep)
 	return working_set_read_leaf(sptep, *sptep, ws_leaf_level(*sptep));
 }
 
+/* As kvm_next_leaf(), with each combination of the readers' bits that a leaf with A/D bits has. */
+static bool ws_next_leaf(const struct kvm_mask_set *set, u64 *leaf)
+{
+	const u64 bits = LEAF_YOUNG_AGING | LEAF_YOUNG_WS;
+	u64 next;
+
+	if (*leaf && kvm_leaf_has_ad(set, *leaf)) {
+		next = ((*leaf | ~bits) + 1) & bits;
+		*leaf = (*leaf & ~bits) | next;
+		if (next)
+			return true;
+	}
+
+	return kvm_next_leaf(set, leaf);
+}
+
 /* Neither reader takes from the other, whoever comes first. */
 static void working_set_every_leaf(struct kunit *test)
 {
@@ -36,17 +52,20 @@ static void working_set_every_leaf(struct kunit *test)
 	struct kvm_property found = { "found" };
 	struct kvm_property exact = { "read form" };
 	struct kvm_property again = { "not found again" };
+	struct kvm_property young = { "young for aging" };
 	struct kvm_property aging = { "as young for aging" };
+	struct kvm_property aged = { "old form" };
 	struct kvm_property reading = { "aged, and as touched" };
 	struct kvm_property absent = { "not present, and left" };
 	const u64 absents[] = { SHADOW_NONPRESENT_VALUE, FROZEN_SPTE, shadow_mmio_value };
 	u64 leaf = 0, spte;
 	int i;
 
-	while (kvm_next_leaf(set, &leaf)) {
+	while (ws_next_leaf(set, &leaf)) {
 		bool touched = kvm_leaf_is_touched(set, leaf);
 
 		spte = leaf;
+		kvm_check(&young, leaf, is_accessed_spte(leaf), kvm_leaf_is_young(set, leaf));
 		kvm_check(&found, leaf, ws_read_leaf(&spte), touched);
 		kvm_check(&exact, leaf, spte, kvm_leaf_make_read(set, leaf));
 		kvm_check(&aging, leaf, is_accessed_spte(spte), kvm_leaf_is_young(set, leaf));
@@ -55,6 +74,7 @@ static void working_set_every_leaf(struct kunit *test)
 
 		kvm_check(&again, leaf, ws_read_leaf(&spte), false);
 		spte = age_spte(leaf);
+		kvm_check(&aged, leaf, spte, kvm_leaf_make_old(set, leaf));
 		kvm_check(&reading, leaf, ws_read_leaf(&spte), touched);
 	}
 
@@ -70,12 +90,14 @@ static void working_set_every_leaf(struct kunit *test)
 		kvm_check(&absent, absents[i], spte, absents[i]);
 	}
 
+	kvm_expect(test, &young);
 	kvm_expect(test, &found);
 	kvm_expect(test, &exact);
 	kvm_expect(test, &aging);
 	kvm_expect(test, &absent);
 	if (set->ad) {
 		kvm_expect(test, &again);
+		kvm_expect(test, &aged);
 		kvm_expect(test, &reading);
 	}
 }
@@ -85,36 +107,26 @@ static void working_set_bits_are_kept(struct kunit *test)
 {
 	const struct kvm_mask_set *set = test->param_value;
 	struct kvm_property cleared = { "log cleared" };
-	struct kvm_property carried = { "carried over a sync" };
 	u64 leaf = 0, spte;
 
 	if (!set->ad)
 		kunit_skip(test, "no bits to keep");
 
-	while (kvm_next_leaf(set, &leaf)) {
-		bool wrprot;
-
+	while (ws_next_leaf(set, &leaf)) {
 		if (!kvm_leaf_has_ad(set, leaf))
 			continue;
 
-		for (wrprot = false; ; wrprot = true) {
-			spte = dirty_log_cleared(leaf, ws_leaf_level(leaf), wrprot);
-			kvm_check(&cleared, leaf, kvm_leaf_is_touched(set, spte),
-				  kvm_leaf_is_touched(set, leaf));
-			kvm_check(&cleared, leaf, is_accessed_spte(spte),
-				  kvm_leaf_is_young(set, leaf));
-			if (wrprot)
-				break;
-		}
-
-		spte = (leaf & ~(kvm_leaf_accessed(set) | LEAF_YOUNG_AGING | LEAF_YOUNG_WS)) |
-		       spte_young_ws(leaf);
-		kvm_check(&carried, leaf, kvm_leaf_is_touched(set, spte),
+		spte = dirty_log_cleared(leaf, ws_leaf_level(leaf), false);
+		kvm_check(&cleared, leaf, kvm_leaf_is_touched(set, spte),
 			  kvm_leaf_is_touched(set, leaf));
+		kvm_check(&cleared, leaf, is_accessed_spte(spte), kvm_leaf_is_young(set, leaf));
+		spte = dirty_log_cleared(leaf, ws_leaf_level(leaf), true);
+		kvm_check(&cleared, leaf, kvm_leaf_is_touched(set, spte),
+			  kvm_leaf_is_touched(set, leaf));
+		kvm_check(&cleared, leaf, is_accessed_spte(spte), kvm_leaf_is_young(set, leaf));
 	}
 
 	kvm_expect(test, &cleared);
-	kvm_expect(test, &carried);
 }
 
 /*
