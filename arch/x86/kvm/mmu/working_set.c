@@ -399,9 +399,9 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 	struct kvm_memory_slot *memslot;
 	struct kvm_memslots *slots;
 	struct working_set *ws;
-	int as_id, bkt, nr = 0;
+	int as_id, bkt, idx, nr = 0;
 
-	guard(srcu)(&kvm->srcu);
+	idx = srcu_read_lock(&kvm->srcu);
 
 	for (as_id = 0; as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
 		/* The macro reads its argument again and again. */
@@ -411,10 +411,8 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 	}
 
 	ws = kvzalloc(struct_size(ws, slots, nr), GFP_KERNEL_ACCOUNT);
-	if (!ws)
-		return NULL;
 
-	for (as_id = 0; as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
+	for (as_id = 0; ws && as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
 		slots = __kvm_memslots(kvm, as_id);
 		kvm_for_each_memslot(memslot, bkt, slots) {
 			struct kvm_working_set_slot *slot;
@@ -429,6 +427,7 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 			slot->npages = memslot->npages;
 		}
 	}
+	srcu_read_unlock(&kvm->srcu, idx);
 
 	return ws;
 }
