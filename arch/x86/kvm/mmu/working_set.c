@@ -11,6 +11,7 @@
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/minmax.h>
+#include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rculist.h>
 #include <linux/rcupdate.h>
@@ -18,6 +19,7 @@
 #include <linux/sched/signal.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/srcu.h>
 #include <linux/uaccess.h>
 
@@ -26,6 +28,9 @@
 #include "working_set.h"
 
 bool kvm_working_set_was_read __read_mostly;
+
+/* Memslots may map more than the host has, but a file takes no more bits than for so much more. */
+#define WORKING_SET_OVERCOMMIT	32
 
 /* A step of a pass: at most so many page tables of leaves are read in one RCU section. */
 #define WORKING_SET_TABLES	16
@@ -314,6 +319,8 @@ struct working_set {
 	/* Since the pass before, or 0 if there was none. */
 	u64 since_ns;
 	u64 took_ns;
+	/* Of working_set_bitmap: up to the end of the last memslot. */
+	u64 nr_words;
 	int nr_slots;
 	struct kvm_working_set_slot slots[] __counted_by(nr_slots);
 };
@@ -393,7 +400,21 @@ static unsigned long working_set_bits(const struct kvm_working_set_slot *slot)
 	return slot->base_gfn + slot->npages - kvm_working_set_first_bit(slot);
 }
 
-/* The memslots as they are now, without bitmaps. */
+/* The words of working_set_bitmap that have gfns of @slot: from *@begin to the returned one, exclusive. */
+static u64 working_set_words(const struct kvm_working_set_slot *slot, u64 *begin)
+{
+	*begin = kvm_working_set_first_bit(slot) / BITS_PER_LONG;
+	return *begin + BITS_TO_LONGS(working_set_bits(slot));
+}
+
+static int working_set_compare(const void *a, const void *b)
+{
+	const struct kvm_working_set_slot *x = a, *y = b;
+
+	return x->base_gfn < y->base_gfn ? -1 : x->base_gfn > y->base_gfn;
+}
+
+/* The memslots as they are now, by base_gfn, without bitmaps. */
 static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 {
 	struct kvm_memory_slot *memslot;
@@ -429,6 +450,8 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 	}
 	srcu_read_unlock(&kvm->srcu, idx);
 
+	if (ws)
+		sort(ws->slots, ws->nr_slots, sizeof(ws->slots[0]), working_set_compare, NULL);
 	return ws;
 }
 
@@ -436,16 +459,30 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 static struct working_set *working_set_alloc(struct kvm *kvm)
 {
 	struct working_set *ws = working_set_alloc_slots(kvm);
+	u64 begin, pages = 0;
 	int i;
 
-	for (i = 0; ws && i < ws->nr_slots; i++) {
+	if (!ws)
+		return ERR_PTR(-ENOMEM);
+
+	for (i = 0; i < ws->nr_slots; i++) {
+		pages += ws->slots[i].npages;
+		ws->nr_words = max(ws->nr_words, working_set_words(&ws->slots[i], &begin));
+	}
+	/* Whoever creates a VM need not have what its memslots map, and the reader pays. */
+	if (pages / WORKING_SET_OVERCOMMIT > totalram_pages()) {
+		working_set_free(ws);
+		return ERR_PTR(-E2BIG);
+	}
+
+	for (i = 0; i < ws->nr_slots; i++) {
 		struct kvm_working_set_slot *slot = &ws->slots[i];
 
 		slot->touched = kvcalloc(BITS_TO_LONGS(working_set_bits(slot)), sizeof(long),
 					 GFP_KERNEL_ACCOUNT);
 		if (!slot->touched) {
 			working_set_free(ws);
-			return NULL;
+			return ERR_PTR(-ENOMEM);
 		}
 	}
 
@@ -470,9 +507,9 @@ static struct working_set *working_set_read(struct kvm *kvm)
 		return ERR_CAST(vm);
 
 	ws = working_set_alloc(kvm);
-	if (!ws) {
+	if (IS_ERR(ws)) {
 		working_set_release_vm(vm);
-		return ERR_PTR(-ENOMEM);
+		return ws;
 	}
 
 	ws->vm = vm;
@@ -512,7 +549,6 @@ static int working_set_show(struct seq_file *m, void *unused)
 	seq_printf(m, "took_ns %llu\n", ws->took_ns);
 	for (i = 0; i < ws->nr_slots; i++) {
 		struct kvm_working_set_slot *slot = &ws->slots[i];
-
 		u64 touched = bitmap_weight(slot->touched, working_set_bits(slot));
 
 		seq_printf(m, "memslot %d.%d gpa %llx size %llu touched %llu", slot->as_id,
@@ -574,22 +610,37 @@ static int working_set_bitmap_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
-/* Bytes up to the end of the last memslot, whole words. */
-static loff_t working_set_bitmap_size(const struct working_set *ws)
+/* Where a word at or after @offset begins that has gfns of a memslot, or, for @hole, has none. */
+static loff_t working_set_bitmap_seek(const struct working_set *ws, loff_t offset, bool hole)
 {
-	gfn_t end = 0;
+	u64 word = offset / sizeof(long), begin, end;
 	int i;
 
-	for (i = 0; i < ws->nr_slots; i++)
-		end = max(end, ws->slots[i].base_gfn + ws->slots[i].npages);
+	for (i = 0; i < ws->nr_slots; i++) {
+		end = working_set_words(&ws->slots[i], &begin);
+		if (end <= word)
+			continue;
+		if (!hole)
+			return max_t(loff_t, offset, begin * sizeof(long));
+		/* Memslots of two address spaces may overlap, but none that follows begins earlier. */
+		if (begin > word)
+			break;
+		word = end;
+	}
 
-	return round_up(end, BITS_PER_LONG) / BITS_PER_BYTE;
+	return max_t(loff_t, offset, word * sizeof(long));
 }
 
 static loff_t working_set_bitmap_llseek(struct file *file, loff_t offset, int whence)
 {
-	return fixed_size_llseek(file, offset, whence,
-				 working_set_bitmap_size(file->private_data));
+	const struct working_set *ws = file->private_data;
+	loff_t size = ws->nr_words * sizeof(long);
+
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		return fixed_size_llseek(file, offset, whence, size);
+	if (offset < 0 || offset >= size)
+		return -ENXIO;
+	return vfs_setpos(file, working_set_bitmap_seek(ws, offset, whence == SEEK_HOLE), size);
 }
 
 /* The touched pages of all memslots that have gfns for words [first, first + nr). */
@@ -601,10 +652,11 @@ static void working_set_bitmap_fill(const struct working_set *ws, unsigned long 
 	memset(words, 0, nr * sizeof(long));
 	for (i = 0; i < ws->nr_slots; i++) {
 		const struct kvm_working_set_slot *slot = &ws->slots[i];
-		u64 begin = kvm_working_set_first_bit(slot) / BITS_PER_LONG;
-		u64 end = begin + BITS_TO_LONGS(working_set_bits(slot));
+		u64 begin, end = working_set_words(slot, &begin);
 		u64 word;
 
+		if (begin >= first + nr)
+			break;
 		for (word = max(first, begin); word < min(first + nr, end); word++)
 			words[word - first] |= slot->touched[word - begin];
 	}
@@ -614,7 +666,7 @@ static ssize_t working_set_bitmap_read(struct file *file, char __user *buf, size
 				       loff_t *ppos)
 {
 	const struct working_set *ws = file->private_data;
-	loff_t size = working_set_bitmap_size(ws);
+	loff_t size = ws->nr_words * sizeof(long);
 	unsigned long *words;
 	ssize_t done = 0;
 

@@ -17,7 +17,6 @@
  * When the memslot goes, KVM zaps only the SPTEs of that memslot.  So KVM deletes a memslot
  * that has SPTEs in its rmaps, while the memslot is aged.
  */
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -509,21 +508,12 @@ static void *swap_thread(void *arg)
 	return NULL;
 }
 
-/* Open the file that says what the VM touched, which reads it.  Returns -1 with errno on error. */
-static int open_working_set(void)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/working_set", getpid(), vm->fd);
-	return open(path, O_RDONLY);
-}
-
 static void *working_set_thread(void *arg)
 {
 	int fd;
 
 	while (!stress_stopping()) {
-		fd = open_working_set();
+		fd = aging_open_working_set(vm->fd, "working_set");
 		TEST_ASSERT(fd >= 0, "Failed to read the working set");
 		close(fd);
 		stress_count(arg);
@@ -757,7 +747,7 @@ int main(int argc, char *argv[])
 	}
 
 	if (stress_enabled(workers, 'w')) {
-		fd = open_working_set();
+		fd = aging_open_working_set(vm->fd, "working_set");
 		if (fd < 0)
 			stress_disable(workers, 'w', "KVM has no working set to read");
 		else

@@ -13,11 +13,15 @@
  * be a nested one without nested paging (-N), for which KVM has a second root of the same
  * memory.  L1 then uses some of the pages, and L2 the rest.
  *
+ * With -W, a thread reads the guest's working set 100 times a second meanwhile, which must
+ * not make a page old for the host.
+ *
  * Aging does not flush TLBs, so a guest with a stale TLB entry may use a page without
  * setting Accessed again.  Therefore the test flushes after it ages and before it runs the
  * guest, see flush_guest_tlb(), and can be strict.  The test fails if anything else ages
  * the same memory: run it without memory pressure and without DAMON.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -657,9 +661,29 @@ static void lookup_pfns(void)
 		    "%lu of %lu units are not mapped", left_out, job.nr_units);
 }
 
+/* For -W. */
+static bool read_working_set;
+static bool stop_reader;
+static pthread_t reader;
+static unsigned long reads;
+
+static void *reader_thread(void *unused)
+{
+	int fd;
+
+	while (!READ_ONCE(stop_reader)) {
+		fd = aging_open_working_set(vm->fd, "working_set");
+		TEST_ASSERT(fd >= 0, "Failed to read the working set");
+		close(fd);
+		reads++;
+		usleep(10000);
+	}
+	return NULL;
+}
+
 static void help(const char *name)
 {
-	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnNLF]\n"
+	printf("usage: %s [-m idle|lru|evict|look|skip] [-p pages] [-i rounds] [-HrnNLFW]\n"
 	       " -m: how to age (default: idle where the kernel has page_idle, else lru)\n"
 	       "     idle   page_idle\n"
 	       "     lru    MGLRU in debugfs, and count the young pages\n"
@@ -673,7 +697,8 @@ static void help(const char *name)
 	       " -n: the guest is a nested one, with nested paging\n"
 	       " -N: a nested guest without nested paging does half of what the guest does\n"
 	       " -L: aging must not take mmu_lock, as counted by lock_stat; not with look or skip\n"
-	       " -F: add a VM that takes no bitmap, so that mm/ asks KVM page by page\n", name);
+	       " -F: add a VM that takes no bitmap, so that mm/ asks KVM page by page\n"
+	       " -W: read the working set 100 times a second meanwhile\n", name);
 	exit(KSFT_FAIL);
 }
 
@@ -687,7 +712,7 @@ int main(int argc, char *argv[])
 	uint64_t round;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "m:p:i:HrnNLF")) != -1) {
+	while ((opt = getopt(argc, argv, "m:p:i:HrnNLFW")) != -1) {
 		switch (opt) {
 		case 'm':
 			want_idle = !strcmp(optarg, "idle");
@@ -721,6 +746,9 @@ int main(int argc, char *argv[])
 			break;
 		case 'F':
 			fallback = true;
+			break;
+		case 'W':
+			read_working_set = true;
 			break;
 		default:
 			help(argv[0]);
@@ -770,6 +798,12 @@ int main(int argc, char *argv[])
 	ask_at_once = age_bitmap() && !fallback && !huge_pages;
 
 	create_vm(pages);
+	if (read_working_set) {
+		int fd = aging_open_working_set(vm->fd, "working_set");
+
+		__TEST_REQUIRE(fd >= 0, "KVM has no working set to read");
+		close(fd);
+	}
 	if (fallback)
 		create_vm_without_bitmap();
 	ksft_print_msg("aging %lu pages of %s through %s\n", pages,
@@ -780,13 +814,15 @@ int main(int argc, char *argv[])
 	__TEST_REQUIRE(!access_tracking || aging_fast_faults() >= 0,
 		       "No pf_fast in debugfs");
 	ksft_set_plan(rounds * (CHECKS + count_locks + access_tracking + look_around +
-			     2 * skip_others));
+			     2 * skip_others) + read_working_set);
 
 	run_phase(PHASE_POPULATE, 0);
 	__TEST_REQUIRE(!count_locks || aging_mmu_lock_acquisitions() > 0,
 		       "lock_stat does not know mmu_lock");
 	if (want_pfns)
 		lookup_pfns();
+	if (read_working_set)
+		pthread_create(&reader, NULL, reader_thread, NULL);
 
 	for (round = 1; round <= rounds; round++) {
 		if (want_evict && round > 1)
@@ -803,6 +839,12 @@ int main(int argc, char *argv[])
 			run_lru_round(round);
 	}
 
+	if (read_working_set) {
+		WRITE_ONCE(stop_reader, true);
+		pthread_join(reader, NULL);
+		ksft_print_msg("the working set was read %lu times\n", reads);
+		ksft_test_result(reads > rounds, "the working set was read\n");
+	}
 	if (want_pfns)
 		page_idle_close(&idle);
 	free(unit_order);

@@ -151,4 +151,11 @@ long aging_fast_faults(void);
  */
 long aging_stat(const char *key);
 
+/*
+ * Read which memory the guest of this process's VM @vm_fd touched, by opening the VM's file @name
+ * in debugfs: "working_set" or "working_set_bitmap".  The file shows it until it is closed.
+ * Returns -1 with errno if the VM has no such file, or on other errors of open().
+ */
+int aging_open_working_set(int vm_fd, const char *name);
+
 #endif

@@ -518,3 +518,11 @@ unsigned long aging_parse_positive(const char *arg)
 		return 0;
 	return value;
 }
+
+int aging_open_working_set(int vm_fd, const char *name)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm_fd, name);
+	return open(path, O_RDONLY);
+}

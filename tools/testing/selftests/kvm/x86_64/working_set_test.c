@@ -17,10 +17,12 @@
  * With -d, KVM write-protects the memory and splits huge pages between use and read: the memslot's
  * writes are logged then.
  *
+ * With -s, L1 changes its tables between use and read, and KVM syncs its own with them, which
+ * makes them old for MGLRU.
+ *
  * With -c, the test compares nothing, and prints what a read of the text takes.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +39,15 @@
 #define TEST_SLOT	1
 
 #define TEST_MEM	0x100000000ULL
+
+/* Not in the order of memslots, and in two words of the bitmap, at the end of one. */
+#define ODD_SLOT	2
+#define ODD_MEM		(0xc0000000ULL + 63 * PAGE_SIZE)
+#define ODD_PAGES	64
+
+/* As large as no bitmap can be. */
+#define LARGE_SLOT	3
+#define LARGE_MEM	0x1000000000ULL
 
 #define PAGES_PER_HUGE	512
 
@@ -107,6 +118,33 @@ static void l1_code(void)
 	l2_run_for_good(&l2, &l2_map, l2_code, 0);
 }
 
+/* Of an entry in L1's tables, NPT or EPT: the CPU ignores it. */
+#define IGNORED_BIT	BIT_ULL(52)
+
+static void synced_l2_code(uint64_t unused)
+{
+	for (;;) {
+		guest_touch(1, 0);
+		l2_call();
+		/* KVM has synced by now. */
+		GUEST_SYNC1(job.round);
+	}
+}
+
+static void synced_l1_code(void)
+{
+	uint64_t page;
+
+	l2_init(&l2, &l2_map, synced_l2_code, 0);
+	for (;;) {
+		GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
+		/* One entry of a table is enough for a sync of all. */
+		for (page = 0; page < job.nr_units; page += L2_ENTRIES)
+			l2_map.leaves[page] ^= IGNORED_BIT;
+		l2_flush(&l2);
+	}
+}
+
 static void flat_l2_code(uint64_t unused)
 {
 	for (;;) {
@@ -133,6 +171,7 @@ static bool nested;
 static bool flat;
 static bool age_before;
 static bool log_between;
+static bool sync_between;
 static bool count;
 static uint8_t *bitmap;
 
@@ -153,17 +192,9 @@ static void run_round(uint64_t round, uint64_t one_in)
 		    exit_reason_str(vcpu->run->exit_reason));
 }
 
-static int open_file(const char *name)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%d-%d/%s", getpid(), vm->fd, name);
-	return open(path, O_RDONLY);
-}
-
 static void read_bitmap(void)
 {
-	int fd = open_file("working_set_bitmap");
+	int fd = aging_open_working_set(vm->fd, "working_set_bitmap");
 
 	TEST_ASSERT(fd >= 0, "Failed to open working_set_bitmap");
 	TEST_ASSERT(pread(fd, bitmap, pages / 8, TEST_MEM / PAGE_SIZE / 8) == pages / 8,
@@ -184,7 +215,7 @@ static struct text read_text(void)
 {
 	struct text text = {};
 	char buf[8192], *line;
-	int fd = open_file("working_set");
+	int fd = aging_open_working_set(vm->fd, "working_set");
 	ssize_t len;
 
 	TEST_ASSERT(fd >= 0, "Failed to open working_set");
@@ -230,10 +261,22 @@ static uint64_t compare(uint64_t *wrong)
 	return used;
 }
 
+static void check_young(uint64_t round, uint64_t used, unsigned long young)
+{
+	/*
+	 * MGLRU also sees the pages of the guest's own code and page tables, and the test's: some
+	 * hundred.
+	 */
+	if (young < used || young > used + 1500)
+		ksft_print_msg("MGLRU found %lu young of %lu used\n", young, used);
+	ksft_test_result(young >= used && young <= used + 1500,
+			 "round %lu: MGLRU finds them young, too\n", round);
+}
+
 static void check_round(uint64_t round, uint64_t one_in)
 {
-	uint64_t used, wrong, young = 0;
-	unsigned long found;
+	unsigned long young = 0;
+	uint64_t used, wrong;
 	struct text text;
 
 	run_round(round, one_in);
@@ -244,7 +287,7 @@ static void check_round(uint64_t round, uint64_t one_in)
 	if (log_between)
 		vm_mem_region_set_flags(vm, TEST_SLOT, KVM_MEM_LOG_DIRTY_PAGES);
 	read_bitmap();
-	if (!age_before) {
+	if (!age_before && !sync_between) {
 		aging_lru_read_and_pass();
 		young = aging_lru_young();
 	}
@@ -253,15 +296,8 @@ static void check_round(uint64_t round, uint64_t one_in)
 	ksft_test_result(!wrong, "round %lu: %lu of %lu touched, and found\n", round, used,
 			 job.nr_units);
 
-	/*
-	 * MGLRU also sees the pages of the guest's own code and page tables, and the test's: some
-	 * hundred.
-	 */
-	found = young;
-	if (found < used * job.unit_pages || found > used * job.unit_pages + 1500)
-		ksft_print_msg("MGLRU found %lu young of %lu used\n", found, used * job.unit_pages);
-	ksft_test_result(found >= used * job.unit_pages && found <= used * job.unit_pages + 1500,
-			 "round %lu: MGLRU finds them young, too\n", round);
+	if (!sync_between)
+		check_young(round, used * job.unit_pages, young);
 
 	text = read_text();
 	ksft_test_result(!text.touched && text.since_ns && text.since_ns != text.took_ns,
@@ -287,16 +323,21 @@ static void check_text(void)
 /* What cannot be asked, and that it loses nothing. */
 static void check_errors(void)
 {
-	uint64_t wrong;
+	uint64_t wrong, flushes;
+	off_t hole, odd, test, end;
 	char byte[8];
 	int fd;
 
 	run_round(101, 3);
-	fd = open_file("working_set_bitmap");
+	flushes = vm_get_stat(vm, "remote_tlb_flush_requests");
+	fd = aging_open_working_set(vm->fd, "working_set_bitmap");
 	TEST_ASSERT(fd >= 0, "Failed to open working_set_bitmap");
-	ksft_test_result(open_file("working_set_bitmap") < 0 && errno == EBUSY &&
-			 open_file("working_set") < 0 && errno == EBUSY,
+	ksft_test_result(aging_open_working_set(vm->fd, "working_set_bitmap") < 0 && errno == EBUSY &&
+			 aging_open_working_set(vm->fd, "working_set") < 0 && errno == EBUSY,
 			 "one reader at a time\n");
+	/* One, and none for the two that were refused. */
+	ksft_test_result(vm_get_stat(vm, "remote_tlb_flush_requests") == flushes + 1,
+			 "a read flushes the guest's TLB\n");
 	ksft_test_result(pread(fd, byte, 7, 0) < 0 && errno == EINVAL &&
 			 pread(fd, byte, 8, 1) < 0 && errno == EINVAL,
 			 "whole words only\n");
@@ -304,6 +345,22 @@ static void check_errors(void)
 			 !read(fd, byte, 8) &&
 			 lseek(fd, -8, SEEK_CUR) > 0 && read(fd, byte, 8) == 8,
 			 "the bitmap ends with the last memslot\n");
+	/* Three memslots: of the code, the odd one, and that of the test. */
+	hole = align_up(memslot2region(vm, 0)->region.memory_size / PAGE_SIZE, 64) / 8;
+	odd = ODD_MEM / PAGE_SIZE / 64 * 8;
+	test = TEST_MEM / PAGE_SIZE / 8;
+	end = test + pages / 8;
+	ksft_test_result(!lseek(fd, 0, SEEK_DATA) && lseek(fd, 5, SEEK_DATA) == 5 &&
+			 lseek(fd, 5, SEEK_HOLE) == hole && lseek(fd, hole, SEEK_HOLE) == hole &&
+			 lseek(fd, hole, SEEK_DATA) == odd && lseek(fd, odd + 1, SEEK_DATA) == odd + 1 &&
+			 lseek(fd, odd, SEEK_HOLE) == odd + 16 &&
+			 lseek(fd, odd + 16, SEEK_DATA) == test &&
+			 lseek(fd, end - 1, SEEK_DATA) == end - 1 &&
+			 lseek(fd, 0, SEEK_CUR) == end - 1 && lseek(fd, test, SEEK_HOLE) == end,
+			 "holes are where no memslot is\n");
+	ksft_test_result(lseek(fd, end, SEEK_DATA) < 0 && errno == ENXIO &&
+			 lseek(fd, -1, SEEK_HOLE) < 0 && errno == ENXIO,
+			 "nothing to seek behind the last memslot\n");
 	TEST_ASSERT(pread(fd, bitmap, pages / 8, TEST_MEM / PAGE_SIZE / 8) == pages / 8,
 		    "Failed to read working_set_bitmap");
 	close(fd);
@@ -333,10 +390,12 @@ static void print_counts(void)
 static void create_vm(void)
 {
 	vm = __vm_create_with_one_vcpu(&vcpu, 2 * pages,
-				       flat ? flat_l1_code : nested ? l1_code : guest_code);
+				       flat ? flat_l1_code : sync_between ? synced_l1_code :
+				       nested ? l1_code : guest_code);
 	vm_userspace_mem_region_add(vm, huge_pages ? VM_MEM_SRC_ANONYMOUS_THP :
 				    VM_MEM_SRC_ANONYMOUS, TEST_MEM, TEST_SLOT, pages, 0);
 	virt_map(vm, TEST_MEM, TEST_MEM, pages);
+	vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, ODD_MEM, ODD_SLOT, ODD_PAGES, 0);
 
 	if (nested) {
 		l2_create(vm, &l2);
@@ -348,15 +407,37 @@ static void create_vm(void)
 	}
 }
 
+/* Memslots that map more than the host can have: no bitmaps for them. */
+static void check_large(void)
+{
+	uint64_t nr = 33ul * sysconf(_SC_PHYS_PAGES), size = nr * PAGE_SIZE;
+	void *mem;
+	int fd;
+
+	/* KVM allows no more for a memslot, and takes memory for the rmaps of one. */
+	if (nr > INT_MAX || nested || !get_kvm_param_bool("tdp_mmu")) {
+		ksft_test_result_skip("memslots that are too large are refused\n");
+		return;
+	}
+	mem = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	TEST_ASSERT(mem != MAP_FAILED, "Failed to map %lu bytes", size);
+	vm_set_user_memory_region(vm, LARGE_SLOT, 0, LARGE_MEM, size, mem);
+	fd = aging_open_working_set(vm->fd, "working_set");
+	ksft_test_result(fd < 0 && errno == E2BIG, "memslots that are too large are refused\n");
+	vm_set_user_memory_region(vm, LARGE_SLOT, 0, LARGE_MEM, 0, mem);
+	munmap(mem, size);
+}
+
 static void help(const char *name)
 {
-	printf("usage: %s [-b MiB] [-i rounds] [-H] [-n|-N] [-a] [-d] [-c]\n"
+	printf("usage: %s [-b MiB] [-i rounds] [-H] [-n|-N] [-a] [-d] [-s] [-c]\n"
 	       " -b: memory of the guest (default 32)\n"
 	       " -i: how often to go through all patterns (default 2)\n"
 	       " -H: in huge pages\n"
 	       " -n: of a nested guest; -N: L1 and L2 share it, without nested paging\n"
 	       " -a: MGLRU ages between use and read\n"
 	       " -d: the log of writes is turned on between use and read\n"
+	       " -s: L1 changes its tables between use and read; with -n, without -H and -a\n"
 	       " -c: print what a read takes, and compare nothing\n", name);
 	exit(KSFT_FAIL);
 }
@@ -368,7 +449,7 @@ int main(int argc, char *argv[])
 	int opt, fd;
 	char byte[8];
 
-	while ((opt = getopt(argc, argv, "b:i:HnNadc")) != -1) {
+	while ((opt = getopt(argc, argv, "b:i:HnNadsc")) != -1) {
 		switch (opt) {
 		case 'b':
 			pages = aging_parse_positive(optarg) * (1ul << 20) / PAGE_SIZE;
@@ -391,6 +472,9 @@ int main(int argc, char *argv[])
 		case 'd':
 			log_between = true;
 			break;
+		case 's':
+			sync_between = true;
+			break;
 		case 'c':
 			count = true;
 			break;
@@ -400,6 +484,8 @@ int main(int argc, char *argv[])
 	}
 	pages = align_up(pages, PAGES_PER_HUGE);
 	if (optind != argc || !pages || !rounds)
+		help(argv[0]);
+	if (sync_between && (!nested || flat || huge_pages || age_before))
 		help(argv[0]);
 
 	if (!count)
@@ -416,7 +502,7 @@ int main(int argc, char *argv[])
 	create_vm();
 	bitmap = malloc(pages / 8);
 	TEST_ASSERT(bitmap, "Out of memory");
-	fd = open_file("working_set");
+	fd = aging_open_working_set(vm->fd, "working_set");
 	__TEST_REQUIRE(fd >= 0 || (errno != ENOENT && errno != EOPNOTSUPP),
 		       "KVM has no working set to read: %s", strerror(errno));
 	close(fd);
@@ -427,7 +513,7 @@ int main(int argc, char *argv[])
 		job.regular = true;
 		print_counts();
 	} else {
-		ksft_set_plan(rounds * ARRAY_SIZE(densities) * 3 + 6);
+		ksft_set_plan(rounds * ARRAY_SIZE(densities) * (3 - sync_between) + 10);
 		aging_drain_lru();
 		aging_lru_read_and_pass();
 		read_text();
@@ -437,10 +523,11 @@ int main(int argc, char *argv[])
 		}
 		check_text();
 		check_errors();
+		check_large();
 	}
 
 	/* A file that outlives the VM. */
-	fd = open_file("working_set_bitmap");
+	fd = aging_open_working_set(vm->fd, "working_set_bitmap");
 	TEST_ASSERT(fd >= 0, "Failed to open working_set_bitmap");
 	kvm_vm_free(vm);
 	if (!count)
