@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * kvm-lockless-mmu status: which KVM is loaded, what of the series it has, and
- * what its counters say.
+ * what its counters say.  The command wss is in wss.c.
  *
  * It reads sysfs and debugfs, and asks modinfo which file modprobe would load.
  * Exit status: 0 if the KVM that is loaded is the series', 1 if it is another
@@ -11,12 +11,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
+
+#include "kvm-lockless-mmu.h"
 
 #ifndef VERSION
 #error "VERSION is the content of the file VERSION, as a string"
@@ -57,7 +57,7 @@ struct status {
 	int nr_vms;
 };
 
-static void die(const char *fmt, ...)
+void die(const char *fmt, ...)
 {
 	va_list args;
 
@@ -66,7 +66,7 @@ static void die(const char *fmt, ...)
 	vfprintf(stderr, fmt, args);
 	va_end(args);
 	fputc('\n', stderr);
-	exit(2);
+	exit(EXIT_ERROR);
 }
 
 /* The first line of a file, or "". */
@@ -135,13 +135,13 @@ static void read_vms(struct status *status)
 	char rest;
 	DIR *dir;
 
-	dir = opendir("/sys/kernel/debug/kvm");
+	dir = opendir(KVM_DEBUGFS);
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
 		if (sscanf(entry->d_name, "%d-%d%c", &vm.pid, &vm.fd, &rest) != 2)
 			continue;
-		snprintf(path, sizeof(path), "/sys/kernel/debug/kvm/%s/write_track_bytes", entry->d_name);
+		snprintf(path, sizeof(path), KVM_DEBUGFS "/%s/write_track_bytes", entry->d_name);
 		file = fopen(path, "re");
 		/* It may have gone meanwhile. */
 		if (!file)
@@ -159,10 +159,24 @@ static void read_vms(struct status *status)
 		qsort(status->vms, status->nr_vms, sizeof(vm), compare_vms);
 }
 
+static void read_version(struct status *status)
+{
+	read_line("/sys/module/kvm/version", status->version, sizeof(status->version));
+	read_line("/sys/module/kvm/parameters/age_bitmap", status->age_bitmap, sizeof(status->age_bitmap));
+}
+
 /* The series' KVM: by its version, or, in a kernel of the series, by its parameter. */
 static bool is_ours(const struct status *status)
 {
 	return status->version[0] || status->age_bitmap[0];
+}
+
+bool kvm_is_ours(void)
+{
+	struct status status = { 0 };
+
+	read_version(&status);
+	return is_ours(&status);
 }
 
 /* Is what modprobe would load now what is loaded? */
@@ -186,12 +200,11 @@ static void get_status(struct status *status)
 		return;
 
 	status->builtin = access("/sys/module/kvm/initstate", F_OK);
-	read_line("/sys/module/kvm/version", status->version, sizeof(status->version));
+	read_version(status);
 	read_line("/sys/module/kvm/srcversion", status->srcversion, sizeof(status->srcversion));
-	read_line("/sys/module/kvm/parameters/age_bitmap", status->age_bitmap, sizeof(status->age_bitmap));
-	status->debugfs = !access("/sys/kernel/debug/kvm", X_OK);
-	read_counters("/sys/kernel/debug/kvm/age", &status->age);
-	read_counters("/sys/kernel/debug/kvm/fast_page_fault", &status->faults);
+	status->debugfs = !access(KVM_DEBUGFS, X_OK);
+	read_counters(KVM_DEBUGFS "/age", &status->age);
+	read_counters(KVM_DEBUGFS "/fast_page_fault", &status->faults);
 	read_vms(status);
 }
 
@@ -247,12 +260,12 @@ static void print_text(const struct status *status)
 		       status->vms[i].write_track_bytes);
 }
 
-static void json_string(const char *name, const char *value)
+void json_string(const char *string)
 {
 	const unsigned char *c;
 
-	printf("  \"%s\": \"", name);
-	for (c = (const unsigned char *)value; *c; c++) {
+	putchar('"');
+	for (c = (const unsigned char *)string; *c; c++) {
 		if (*c == '"' || *c == '\\')
 			printf("\\%c", *c);
 		else if (*c < ' ')
@@ -260,7 +273,14 @@ static void json_string(const char *name, const char *value)
 		else
 			putchar(*c);
 	}
-	printf("\",\n");
+	putchar('"');
+}
+
+static void json_field(const char *name, const char *value)
+{
+	printf("  \"%s\": ", name);
+	json_string(value);
+	printf(",\n");
 }
 
 static void json_counters(const char *name, const struct counters *counters)
@@ -285,10 +305,10 @@ static void print_json(const struct status *status)
 	printf("{\n");
 	printf("  \"loaded\": %s,\n", status->loaded ? "true" : "false");
 	printf("  \"lockless\": %s,\n", is_ours(status) ? "true" : "false");
-	json_string("release", status->release);
-	json_string("version", status->version);
-	json_string("file", status->file);
-	json_string("file_version", status->file_version);
+	json_field("release", status->release);
+	json_field("version", status->version);
+	json_field("file", status->file);
+	json_field("file_version", status->file_version);
 	printf("  \"file_is_loaded\": %s,\n",
 	       is_file(status) ? "true" : "false");
 	printf("  \"age_bitmap\": %s,\n", status->age_bitmap[0] == 'Y' ? "true" : "false");
@@ -304,36 +324,27 @@ static void print_json(const struct status *status)
 static void help(FILE *to)
 {
 	fputs("usage: kvm-lockless-mmu status [--json]\n"
+	      "       kvm-lockless-mmu wss [--interval SECONDS] [--count TABLES] [--vm VM] [--json] [--map FILE.svg]\n"
 	      "       kvm-lockless-mmu --version | --help\n"
 	      "\n"
 	      "  status  which KVM is loaded and from where, what it does without mmu_lock, and\n"
 	      "          what it counted: for all VMs since it was loaded, and what each VM takes\n"
 	      "          to track writes; root sees the counters\n"
+	      "  wss     how much of its memory each VM touches; wss --help tells more\n"
 	      "  --json  the same as a JSON object\n"
 	      "\n"
 	      "Exit status: 0 if the series' KVM is loaded, 1 if another one or none is, 2 for an error.\n", to);
 }
 
-int main(int argc, char **argv)
+static int print_status(int argc, char **argv)
 {
 	struct status status = { 0 };
-	bool json;
+	bool json = argc == 2 && !strcmp(argv[1], "--json");
 
-	if (argc == 2 && !strcmp(argv[1], "--help")) {
-		help(stdout);
-		return 0;
-	}
-	if (argc == 2 && !strcmp(argv[1], "--version")) {
-		puts("kvm-lockless-mmu " VERSION);
-		return 0;
-	}
-	json = argc == 3 && !strcmp(argv[2], "--json");
-	if (argc < 2 || strcmp(argv[1], "status") || (argc > 2 && !json)) {
-		if (argc > 1)
-			fprintf(stderr, "kvm-lockless-mmu: cannot make sense of \"%s\"\n",
-				argv[strcmp(argv[1], "status") ? 1 : 2]);
+	if (argc > 1 && !json) {
+		fprintf(stderr, "kvm-lockless-mmu: cannot make sense of \"%s\"\n", argv[argc - 1]);
 		help(stderr);
-		return 2;
+		return EXIT_ERROR;
 	}
 	get_status(&status);
 	if (json)
@@ -341,7 +352,29 @@ int main(int argc, char **argv)
 	else
 		print_text(&status);
 	free(status.vms);
-	if (fflush(stdout) || ferror(stdout))
+	return is_ours(&status) ? EXIT_OK : EXIT_NOT_OURS;
+}
+
+int main(int argc, char **argv)
+{
+	int status = EXIT_ERROR;
+
+	if (argc == 2 && !strcmp(argv[1], "--help")) {
+		help(stdout);
+		status = EXIT_OK;
+	} else if (argc == 2 && !strcmp(argv[1], "--version")) {
+		puts("kvm-lockless-mmu " VERSION);
+		status = EXIT_OK;
+	} else if (argc > 1 && !strcmp(argv[1], "status")) {
+		status = print_status(argc - 1, argv + 1);
+	} else if (argc > 1 && !strcmp(argv[1], "wss")) {
+		status = wss(argc - 1, argv + 1);
+	} else {
+		if (argc > 1)
+			fprintf(stderr, "kvm-lockless-mmu: cannot make sense of \"%s\"\n", argv[1]);
+		help(stderr);
+	}
+	if (status != EXIT_ERROR && (fflush(stdout) || ferror(stdout)))
 		die("cannot write: %s", strerror(errno));
-	return is_ours(&status) ? 0 : 1;
+	return status;
 }
