@@ -400,7 +400,7 @@ static unsigned long working_set_bits(const struct kvm_working_set_slot *slot)
 	return slot->base_gfn + slot->npages - kvm_working_set_first_bit(slot);
 }
 
-/* The words of working_set_bitmap that have gfns of @slot: from *@begin to the returned one, exclusive. */
+/* Words of working_set_bitmap that have gfns of @slot: from *@begin to the returned one - 1. */
 static u64 working_set_words(const struct kvm_working_set_slot *slot, u64 *begin)
 {
 	*begin = kvm_working_set_first_bit(slot) / BITS_PER_LONG;
@@ -622,7 +622,7 @@ static loff_t working_set_bitmap_seek(const struct working_set *ws, loff_t offse
 			continue;
 		if (!hole)
 			return max_t(loff_t, offset, begin * sizeof(long));
-		/* Memslots of two address spaces may overlap, but none that follows begins earlier. */
+		/* Those of two address spaces may overlap, but none that follows begins earlier. */
 		if (begin > word)
 			break;
 		word = end;

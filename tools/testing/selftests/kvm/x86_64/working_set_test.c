@@ -17,8 +17,8 @@
  * With -d, KVM write-protects the memory and splits huge pages between use and read: the memslot's
  * writes are logged then.
  *
- * With -s, L1 changes its tables between use and read, and KVM syncs its own with them, which
- * makes them old for MGLRU.
+ * With -s, L1 write-protects all pages in its tables between use and read, and KVM syncs its own
+ * with them, which makes them old for MGLRU.
  *
  * With -c, the test compares nothing, and prints what a read of the text takes.
  */
@@ -118,19 +118,17 @@ static void l1_code(void)
 	l2_run_for_good(&l2, &l2_map, l2_code, 0);
 }
 
-/* Of an entry in L1's tables, NPT or EPT: the CPU ignores it. */
-#define IGNORED_BIT	BIT_ULL(52)
-
 static void synced_l2_code(uint64_t unused)
 {
 	for (;;) {
 		guest_touch(1, 0);
 		l2_call();
-		/* KVM has synced by now. */
 		GUEST_SYNC1(job.round);
+		l2_call();
 	}
 }
 
+/* KVM syncs its tables when L2 runs again.  It writes those SPTEs whose rights have changed. */
 static void synced_l1_code(void)
 {
 	uint64_t page;
@@ -138,9 +136,8 @@ static void synced_l1_code(void)
 	l2_init(&l2, &l2_map, synced_l2_code, 0);
 	for (;;) {
 		GUEST_ASSERT_EQ(l2_run(&l2), L2_CALL);
-		/* One entry of a table is enough for a sync of all. */
-		for (page = 0; page < job.nr_units; page += L2_ENTRIES)
-			l2_map.leaves[page] ^= IGNORED_BIT;
+		for (page = 0; page < job.nr_units; page++)
+			l2_map.leaves[page] ^= L2_WRITABLE;
 		l2_flush(&l2);
 	}
 }
@@ -332,7 +329,8 @@ static void check_errors(void)
 	flushes = vm_get_stat(vm, "remote_tlb_flush_requests");
 	fd = aging_open_working_set(vm->fd, "working_set_bitmap");
 	TEST_ASSERT(fd >= 0, "Failed to open working_set_bitmap");
-	ksft_test_result(aging_open_working_set(vm->fd, "working_set_bitmap") < 0 && errno == EBUSY &&
+	ksft_test_result(aging_open_working_set(vm->fd, "working_set_bitmap") < 0 &&
+			 errno == EBUSY &&
 			 aging_open_working_set(vm->fd, "working_set") < 0 && errno == EBUSY,
 			 "one reader at a time\n");
 	/* One, and none for the two that were refused. */
@@ -345,16 +343,18 @@ static void check_errors(void)
 			 !read(fd, byte, 8) &&
 			 lseek(fd, -8, SEEK_CUR) > 0 && read(fd, byte, 8) == 8,
 			 "the bitmap ends with the last memslot\n");
-	/* Three memslots: of the code, the odd one, and that of the test. */
+	/* The code's memslot, the odd one, maybe some of KVM's own, and that of the test. */
 	hole = align_up(memslot2region(vm, 0)->region.memory_size / PAGE_SIZE, 64) / 8;
 	odd = ODD_MEM / PAGE_SIZE / 64 * 8;
 	test = TEST_MEM / PAGE_SIZE / 8;
 	end = test + pages / 8;
 	ksft_test_result(!lseek(fd, 0, SEEK_DATA) && lseek(fd, 5, SEEK_DATA) == 5 &&
 			 lseek(fd, 5, SEEK_HOLE) == hole && lseek(fd, hole, SEEK_HOLE) == hole &&
-			 lseek(fd, hole, SEEK_DATA) == odd && lseek(fd, odd + 1, SEEK_DATA) == odd + 1 &&
+			 lseek(fd, hole, SEEK_DATA) == odd &&
+			 lseek(fd, odd + 1, SEEK_DATA) == odd + 1 &&
 			 lseek(fd, odd, SEEK_HOLE) == odd + 16 &&
-			 lseek(fd, odd + 16, SEEK_DATA) == test &&
+			 lseek(fd, odd + 16, SEEK_HOLE) == odd + 16 &&
+			 lseek(fd, test - 8, SEEK_DATA) == test &&
 			 lseek(fd, end - 1, SEEK_DATA) == end - 1 &&
 			 lseek(fd, 0, SEEK_CUR) == end - 1 && lseek(fd, test, SEEK_HOLE) == end,
 			 "holes are where no memslot is\n");
@@ -380,7 +380,7 @@ static void print_counts(void)
 		run_round(i + 1, i == ARRAY_SIZE(one_in_tables) ? 1 :
 				 one_in_tables[i] * PAGES_PER_HUGE);
 		text = read_text();
-		printf("touched %lu\n", text.touched / PAGE_SIZE);
+		printf("touched %lu\n", (uint64_t)(text.touched / PAGE_SIZE));
 		printf("read_ns %lu\n", text.took_ns);
 		text = read_text();
 		printf("nothing_ns %lu\n", text.took_ns);
@@ -437,7 +437,7 @@ static void help(const char *name)
 	       " -n: of a nested guest; -N: L1 and L2 share it, without nested paging\n"
 	       " -a: MGLRU ages between use and read\n"
 	       " -d: the log of writes is turned on between use and read\n"
-	       " -s: L1 changes its tables between use and read; with -n, without -H and -a\n"
+	       " -s: L1 write-protects its pages between use and read; with -n, without -H and -a\n"
 	       " -c: print what a read takes, and compare nothing\n", name);
 	exit(KSFT_FAIL);
 }
