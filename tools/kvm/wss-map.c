@@ -32,6 +32,8 @@ struct row {
 
 struct column {
 	double begin, end;
+	/* Between them, without gaps. */
+	double watched;
 	unsigned int passes;
 	/* In all passes, by row. */
 	uint64_t touched[MAX_ROWS];
@@ -184,6 +186,7 @@ static void add_column(const struct wss_map *map, struct column *to, const struc
 	unsigned int row;
 
 	to->end = from->end;
+	to->watched += from->watched;
 	to->passes += from->passes;
 	for (row = 0; row < map->nr_rows; row++)
 		to->touched[row] += from->touched[row];
@@ -215,6 +218,7 @@ void wss_map_pass(struct wss_map *map, double begin, double end)
 
 	column->begin = begin;
 	column->end = end;
+	column->watched = end - begin;
 	column->passes = 1;
 	if (map->nr_columns && column[-1].passes < map->passes && column[-1].end == begin)
 		add_column(map, &column[-1], column);
@@ -311,7 +315,10 @@ static void draw_shade(const struct wss_map *map, int shade)
 	fprintf(map->file, "\"/>\n");
 }
 
-/* When the VM was watched, as far as columns tell: not while another program read it. */
+/*
+ * When the VM was watched, which it is not while another program reads it.  That is not to be seen
+ * any more when the columns on both sides have become one.
+ */
 static void draw_watched(const struct wss_map *map)
 {
 	unsigned int c, first;
@@ -395,12 +402,17 @@ static void print_escaped(FILE *file, const char *text)
 
 static void draw(const struct wss_map *map, const char *vm)
 {
+	unsigned int row, c, passes = 0;
 	uint64_t pages = 0;
-	unsigned int row;
+	double watched = 0;
 	int i, x;
 
 	for (row = 0; row < map->nr_rows; row++)
 		pages += map->rows[row].pages;
+	for (c = 0; c < map->nr_columns; c++) {
+		watched += map->columns[c].watched;
+		passes += map->columns[c].passes;
+	}
 
 	fprintf(map->file, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\""
 		" font-size=\"12\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n", LEFT + WIDTH + 20,
@@ -417,7 +429,7 @@ static void draw(const struct wss_map *map, const char *vm)
 	draw_times(map);
 
 	fprintf(map->file, "<text x=\"0\" y=\"%d\">of the pages of a cell, touched in %.0f s:</text>\n", HEIGHT + 42,
-		(map->columns[0].end - map->columns[0].begin) / map->columns[0].passes);
+		watched / passes);
 	for (i = NR_SHADES - 1, x = 230; i >= 0; i--, x += 120)
 		fprintf(map->file, "<rect x=\"%d\" y=\"%d\" width=\"12\" height=\"12\" fill=\"%s\"/>"
 			"<text x=\"%d\" y=\"%d\">%s</text>\n", x, HEIGHT + 32, shades[i].colour, x + 18, HEIGHT + 42,
@@ -431,8 +443,9 @@ void wss_map_write(struct wss_map *map, const char *vm)
 		die("no map: the VM was not watched for a second");
 	create(map);
 	draw(map, vm);
-	if (fflush(map->file) || ferror(map->file) || fsync(fileno(map->file)) || fclose(map->file) ||
-	    rename(map->new_path, map->path))
+	/* Some filesystems have no fsync(). */
+	if (fflush(map->file) || ferror(map->file) || (fsync(fileno(map->file)) && errno != EINVAL) ||
+	    fclose(map->file) || rename(map->new_path, map->path))
 		failed(map);
 	free(map->new_path);
 	free(map);

@@ -48,6 +48,8 @@ struct vm {
 	/* No other wss reads the VM: each pass takes from the others what it finds. */
 	bool locked;
 	bool seen;
+	/* Its file was not there at the last pass: the VM comes or goes, or KVM has no such file. */
+	bool no_file;
 	/* Why the last pass failed, or NULL. */
 	const char *error;
 	/* In memslots. */
@@ -80,13 +82,22 @@ static struct wss_map *map;
 static struct vm *map_vm;
 static char map_name[sizeof(vms->name) + sizeof(vms->dir) + 4];
 /* Since wss began. */
-static bool any_read, any_failed;
+static bool any_read, any_failed, told_of_open;
 static volatile sig_atomic_t stop;
 
 static void on_signal(int signal)
 {
 	(void)signal;
 	stop = 1;
+}
+
+/* Unless whoever began wss has it ignored, as nohup does. */
+static void catch(int signal, const struct sigaction *action)
+{
+	struct sigaction old;
+
+	if (!sigaction(signal, NULL, &old) && old.sa_handler != SIG_IGN)
+		sigaction(signal, action, NULL);
 }
 
 static double seconds(clockid_t clock)
@@ -272,10 +283,11 @@ static void find_vms(void)
 		dir_fd = openat(dirfd(dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (dir_fd >= 0) {
 			add_vm(entry->d_name, dir_fd, tid, fd);
-		} else if (errno != ENOENT && !any_failed) {
-			fprintf(stderr, "kvm-lockless-mmu: cannot open " KVM_DEBUGFS "/%s: %s\n",
-				entry->d_name, strerror(errno));
-			any_failed = true;
+		} else if (errno != ENOENT) {
+			if (!told_of_open)
+				fprintf(stderr, "kvm-lockless-mmu: cannot open " KVM_DEBUGFS "/%s: %s\n",
+					entry->d_name, strerror(errno));
+			told_of_open = any_failed = true;
 		}
 	}
 	if (dir)
@@ -404,12 +416,13 @@ static const char *why(const struct vm *vm, int error)
 	case EBUSY:
 		return "another program reads it";
 	case ENOENT:
-		return is_gone(vm) ? NULL : "the KVM that is loaded is an older one: see kvm-lockless-mmu status";
+		return !vm->no_file || is_gone(vm) ? NULL :
+		       "the KVM that is loaded is an older one: see kvm-lockless-mmu status";
 	case ENODEV:
 	case EIO:
 		return NULL;
 	case E2BIG:
-		return "its memslots have more than 32 times the host's memory";
+		return "its memslots, SMM's included, have more than 32 times the host's memory";
 	case EOPNOTSUPP:
 		return "KVM runs with npt=0, ept=0 or eptad=0, or the CPU has no A/D bits for EPT";
 	default:
@@ -422,6 +435,7 @@ static void read_failed(struct vm *vm, int error)
 	/* What others read meanwhile is not known here, so the windows begin anew. */
 	forget_passes(vm);
 	vm->error = why(vm, error);
+	vm->no_file = error == ENOENT;
 	if (vm->error)
 		any_failed = true;
 }
@@ -434,7 +448,7 @@ static void read_vm(struct vm *vm)
 
 	vm->error = NULL;
 	if (!vm->locked && flock(vm->dir_fd, LOCK_EX | LOCK_NB)) {
-		vm->error = "another wss reads it";
+		vm->error = errno == EWOULDBLOCK ? "another wss reads it" : strerror(errno);
 		any_failed = true;
 		return;
 	}
@@ -448,10 +462,7 @@ static void read_vm(struct vm *vm)
 	}
 	cpu = seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
 
-	if (map && !map_name[0]) {
-		map_vm = vm;
-		snprintf(map_name, sizeof(map_name), "%s (%s)", vm->name, vm->dir);
-	}
+	vm->no_file = false;
 	if (!read_bitmap(vm, fd)) {
 		read_failed(vm, errno);
 		if (vm == map_vm)
@@ -465,6 +476,11 @@ static void read_vm(struct vm *vm)
 		vm->reads++;
 		vm->cpu += cpu;
 		any_read = true;
+		/* Not one that only asks what KVM can do, and has no memory. */
+		if (map && !map_name[0] && vm->pages) {
+			map_vm = vm;
+			snprintf(map_name, sizeof(map_name), "%s (%s)", vm->name, vm->dir);
+		}
 	}
 	close(fd);
 }
@@ -656,12 +672,12 @@ static bool any_wanted(void)
 	return false;
 }
 
-/* Until the next second.  If passes took longer, what was missed is not made up for. */
+/* Until the next second that is to come.  If passes took longer, those that were missed are left out. */
 static void wait_for(struct timespec *next)
 {
-	next->tv_sec++;
-	if (seconds(CLOCK_MONOTONIC) > next->tv_sec + next->tv_nsec / 1e9)
-		clock_gettime(CLOCK_MONOTONIC, next);
+	do
+		next->tv_sec++;
+	while (seconds(CLOCK_MONOTONIC) > next->tv_sec + next->tv_nsec / 1e9);
 	while (!stop && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, next, NULL) == EINTR)
 		;
 }
@@ -732,8 +748,8 @@ static void help(FILE *to)
 	      "  --count TABLES      then end; by default, wss goes on until SIGINT or SIGTERM\n"
 	      "  --vm VM             that one alone; wss ends with it\n"
 	      "  --json              a JSON object for each table, on a line of its own\n"
-	      "  --map FILE.svg      when wss ends, draw what one VM touched over time; without --vm, that is\n"
-	      "                      the first VM that wss finds, and wss ends with it\n"
+	      "  --map FILE.svg      when wss ends, draw what one VM touched over time: the one there is, or\n"
+	      "                      the first that comes, and wss ends with it; of several, --vm's\n"
 	      "\n"
 	      "Exit status: 0 if wss ended by a signal, the last table or the VM's end, 1 if the series' KVM\n"
 	      "is not loaded, 2 for an error, or if no VM could be read.\n", to);
@@ -795,9 +811,9 @@ int wss(int argc, char **argv)
 		return status;
 	if (options.map)
 		map = wss_map_open(options.map);
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	catch(SIGINT, &action);
+	catch(SIGTERM, &action);
+	catch(SIGHUP, &action);
 	/* The map is written all the same. */
 	signal(SIGPIPE, SIG_IGN);
 	status = watch();

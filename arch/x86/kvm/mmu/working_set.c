@@ -411,7 +411,9 @@ static int working_set_compare(const void *a, const void *b)
 {
 	const struct kvm_working_set_slot *x = a, *y = b;
 
-	return x->base_gfn < y->base_gfn ? -1 : x->base_gfn > y->base_gfn;
+	if (x->base_gfn != y->base_gfn)
+		return x->base_gfn < y->base_gfn ? -1 : 1;
+	return x->as_id - y->as_id;
 }
 
 /* The memslots as they are now, by base_gfn, without bitmaps. */

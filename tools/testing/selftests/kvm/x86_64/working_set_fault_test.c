@@ -44,7 +44,7 @@ static struct {
 	bool missing;
 } job;
 
-/* The page of the nth write is in the other page tables first. */
+/* Writes begin behind the first page table, so that MISSING comes last. */
 static uint64_t page_of(uint64_t nth)
 {
 	return (MISSING + 1 + nth) % NR_PAGES;
@@ -165,6 +165,8 @@ int main(int argc, char *argv[])
 	}
 
 	ksft_print_header();
+	/* A vCPU that does not fault would never be heard of. */
+	alarm(120);
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
 		     kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL));
 
