@@ -276,7 +276,9 @@ static void evict_unused(void)
 	/* Pages that are locked, or not on their list, stay at the first try. */
 	for (tries = 0; tries < 10 && out < unused / 2 + 1; tries++) {
 		aging_lru_evict_old();
-		unused = out = wrong = 0;
+		unused = 0;
+		out = 0;
+		wrong = 0;
 		for (page = 0; page < pages; page++) {
 			bool is_out = swap_is_out(addr_gpa2hva(vm, TEST_MEM + page * PAGE_SIZE));
 
@@ -457,7 +459,8 @@ static void check_large(void)
 	int fd;
 
 	/* KVM allows no more for a memslot, and takes memory for the rmaps of one. */
-	if (nr > INT_MAX || LARGE_MEM / PAGE_SIZE + nr > vm->max_gfn || nested || !get_kvm_param_bool("tdp_mmu")) {
+	if (nr > INT_MAX || LARGE_MEM / PAGE_SIZE + nr > vm->max_gfn || nested ||
+	    !get_kvm_param_bool("tdp_mmu")) {
 		ksft_test_result_skip("memslots that are too large are refused\n");
 		return;
 	}
@@ -553,7 +556,9 @@ int main(int argc, char *argv[])
 
 	why = evict_between ? swap_open() : NULL;
 	__TEST_REQUIRE(!why, "%s", why);
-	TEST_REQUIRE(!memslot_between || kvm_check_cap(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL);
+	__TEST_REQUIRE(!memslot_between ||
+		       kvm_check_cap(KVM_CAP_DISABLE_QUIRKS2) & KVM_X86_QUIRK_SLOT_ZAP_ALL,
+		       "KVM always zaps all memslots");
 
 	create_vm();
 	bitmap = malloc(pages / 8);
