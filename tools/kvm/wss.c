@@ -13,7 +13,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +90,7 @@ static void on_signal(int signal)
 	stop = 1;
 }
 
-/* Unless whoever began wss has it ignored, as nohup does. */
+/* Catches @signal, unless wss was started with the signal ignored, as nohup does. */
 static void catch(int signal, const struct sigaction *action)
 {
 	struct sigaction old;
@@ -702,7 +701,7 @@ static int watch(void)
 			if (is_wanted(vm))
 				read_vm(vm);
 		}
-		/* Of the passes of half a second ago, too, if these are late or early. */
+		/* A table may come half a second early, as passes are not exactly a second apart. */
 		if (stop || seconds(CLOCK_MONOTONIC) < table - 0.5)
 			continue;
 		if (!print_table()) {

@@ -29,7 +29,7 @@
 
 bool kvm_working_set_was_read __read_mostly;
 
-/* Memslots may map more than the host has, but a file takes no more bits than for so much more. */
+/* KVM makes no pass if the memslots map more than so many times the memory of the host. */
 #define WORKING_SET_OVERCOMMIT	32
 
 /* A step of a pass: at most so many page tables of leaves are read in one RCU section. */

@@ -47,12 +47,12 @@
 
 #define TEST_MEM	0x100000000ULL
 
-/* Not in the order of memslots, and in two words of the bitmap, at the end of one. */
+/* A higher id than TEST_SLOT, at a lower address.  It begins at the last bit of a word. */
 #define ODD_SLOT	2
 #define ODD_MEM		(0xc0000000ULL + 63 * PAGE_SIZE)
 #define ODD_PAGES	64
 
-/* As large as no bitmap can be. */
+/* The memslots map more than KVM takes bits for while this one is there. */
 #define LARGE_SLOT	3
 #define LARGE_MEM	0x1000000000ULL
 
