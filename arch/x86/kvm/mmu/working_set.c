@@ -420,9 +420,11 @@ static int working_set_compare(const void *a, const void *b)
 static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 {
 	struct kvm_memory_slot *memslot;
+	struct kvm_memslot_iter iter;
 	struct kvm_memslots *slots;
 	struct working_set *ws;
 	int as_id, bkt, idx, nr = 0;
+	bool sorted = true;
 
 	idx = srcu_read_lock(&kvm->srcu);
 
@@ -437,7 +439,8 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 
 	for (as_id = 0; ws && as_id < kvm_arch_nr_memslot_as_ids(kvm); as_id++) {
 		slots = __kvm_memslots(kvm, as_id);
-		kvm_for_each_memslot(memslot, bkt, slots) {
+		/* By base_gfn.  Most VMs have all their memslots in the first address space. */
+		kvm_for_each_memslot_in_gfn_range(&iter, slots, 0, ~0ull) {
 			struct kvm_working_set_slot *slot;
 
 			/* Memslots may have been added between the two reads of the pointer. */
@@ -445,14 +448,15 @@ static struct working_set *working_set_alloc_slots(struct kvm *kvm)
 				break;
 			slot = &ws->slots[ws->nr_slots++];
 			slot->as_id = as_id;
-			slot->id = memslot->id;
-			slot->base_gfn = memslot->base_gfn;
-			slot->npages = memslot->npages;
+			slot->id = iter.slot->id;
+			slot->base_gfn = iter.slot->base_gfn;
+			slot->npages = iter.slot->npages;
+			sorted &= slot == ws->slots || working_set_compare(slot - 1, slot) < 0;
 		}
 	}
 	srcu_read_unlock(&kvm->srcu, idx);
 
-	if (ws)
+	if (ws && !sorted)
 		sort(ws->slots, ws->nr_slots, sizeof(ws->slots[0]), working_set_compare, NULL);
 	return ws;
 }
