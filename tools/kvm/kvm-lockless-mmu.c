@@ -52,7 +52,7 @@ struct status {
 	char release[128];
 	/* The bitmap's module parameter, which only a kernel of the series has. */
 	char age_bitmap[8];
-	struct counters age, faults;
+	struct counters age, log, faults;
 	struct vm *vms;
 	int nr_vms;
 };
@@ -204,6 +204,7 @@ static void get_status(struct status *status)
 	read_line("/sys/module/kvm/srcversion", status->srcversion, sizeof(status->srcversion));
 	status->debugfs = !access(KVM_DEBUGFS, X_OK);
 	read_counters(KVM_DEBUGFS "/age", &status->age);
+	read_counters(KVM_DEBUGFS "/dirty_log", &status->log);
 	read_counters(KVM_DEBUGFS "/fast_page_fault", &status->faults);
 	read_vms(status);
 }
@@ -251,7 +252,8 @@ static void print_text(const struct status *status)
 	print_counters(&status->age);
 	printf("aging by page tables: %s\n", !status->age_bitmap[0] ? "no, needs a kernel of the series" :
 	       status->age_bitmap[0] == 'Y' ? "yes" : "no, kvm.age_bitmap=0");
-	printf("dirty log cleared with mmu_lock held for read: yes\n");
+	printf("dirty log cleared with mmu_lock held for read: ");
+	print_counters(&status->log);
 	printf("faults fixed without mmu_lock, or why not: ");
 	print_counters(&status->faults);
 	printf("writes tracked, bytes: %s\n", status->nr_vms ? "" : "no VM");
@@ -313,6 +315,7 @@ static void print_json(const struct status *status)
 	       is_file(status) ? "true" : "false");
 	printf("  \"age_bitmap\": %s,\n", status->age_bitmap[0] == 'Y' ? "true" : "false");
 	json_counters("age", &status->age);
+	json_counters("dirty_log", &status->log);
 	json_counters("fast_page_fault", &status->faults);
 	printf("  \"vms\": [");
 	for (i = 0; i < status->nr_vms; i++)

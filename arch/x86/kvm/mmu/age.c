@@ -23,7 +23,7 @@
 #include "mmutrace.h"
 #include "rmap.h"
 #include "spte.h"
-#include "tdp_iter.h"
+#include "tdp_walk.h"
 
 /* Aging runs without mmu_lock.  The generic walk must not take it either. */
 static_assert(IS_ENABLED(CONFIG_KVM_MMU_LOCKLESS_AGING));
@@ -304,16 +304,11 @@ static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 	const struct kvm_memory_slot *slot = range->slot;
 	int level;
 
-	if (!kvm_memslots_have_rmaps(kvm))
-		return false;
-
 	/*
-	 * With the TDP MMU, only nested guests whose page tables KVM shadows have SPTEs in rmaps,
-	 * and each of them has an indirect shadow page.  The count may change meanwhile.  That is
-	 * fine: aging misses what the new guest used, as if it had run before the guest.  Pairs
-	 * with the WRITE_ONCE() of account_shadowed() and unaccount_shadowed().
+	 * Shadow pages may come meanwhile.  That is fine: aging misses what the new guest used, as
+	 * if it had run before the guest.
 	 */
-	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
+	if (!kvm_has_rmaps_to_walk(kvm))
 		return false;
 
 	/*

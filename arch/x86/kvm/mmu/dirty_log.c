@@ -5,49 +5,80 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/bitmap.h>
+#include <linux/debugfs.h>
+#include <linux/find.h>
 #include <linux/kvm_host.h>
+#include <linux/minmax.h>
+#include <linux/percpu.h>
 #include <linux/rculist.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/seq_file.h>
 
 #include "dirty_log.h"
 #include "mmu.h"
 #include "mmu_internal.h"
 #include "mmutrace.h"
 #include "rmap.h"
-#include "tdp_iter.h"
 #include "tdp_mmu.h"
+#include "tdp_walk.h"
 
-/* The generic code holds mmu_lock for read only if this is selected. */
-static_assert(IS_ENABLED(CONFIG_KVM_CLEAR_DIRTY_LOG_SHARED));
+/* The generic code takes the bits of a range, and leaves mmu_lock to this file. */
+static_assert(IS_ENABLED(CONFIG_HAVE_KVM_LOG_DIRTY_RANGE));
 
-/* The pages whose next write KVM has to notice. */
+/*
+ * What clears of the log did, since the module was loaded, for all VMs.  Kept out of struct kvm, as
+ * those of aging.
+ */
+static DEFINE_PER_CPU(struct {
+	/* SPTEs that lost W or Dirty. */
+	unsigned long cleared;
+	/* How often a clear let another task run, or have mmu_lock. */
+	unsigned long gave_way;
+}, dirty_log_stats);
+
+/* Pages whose next write KVM has to notice, of gfns that one page table maps. */
 struct dirty_log_range {
 	const struct kvm_memory_slot *slot;
-	/* Bit 0 of @mask is the page at @gfn. */
-	gfn_t gfn;
-	unsigned long mask;
+	/* Bit 0 is that of the gfn @first. */
+	const unsigned long *bitmap;
+	gfn_t first;
+	/* The gfns [@start, @end) that have their bit set.  @start has. */
+	gfn_t start;
+	gfn_t end;
 	/* How KVM notices a write, see dirty_log_cleared(). */
 	bool wrprot;
+	/* SPTEs that were cleared, also of the ranges before. */
+	unsigned long cleared;
 };
 
-static gfn_t range_start(const struct dirty_log_range *range)
+/* The word of the bitmap that begins with the bit @base, without the pages before and after. */
+static __always_inline unsigned long range_word(const unsigned long *bitmap, unsigned long base,
+						unsigned long start, unsigned long end)
 {
-	return range->gfn + __ffs(range->mask);
-}
+	unsigned long word = bitmap[BIT_WORD(base)];
 
-static gfn_t range_end(const struct dirty_log_range *range)
-{
-	return range->gfn + __fls(range->mask) + 1;
+	if (!word)
+		return 0;
+	if (base < start)
+		word &= BITMAP_FIRST_WORD_MASK(start);
+	if (end - base < BITS_PER_LONG)
+		word &= BITMAP_LAST_WORD_MASK(end);
+	return word;
 }
 
 /*
  * Marks the page dirty if the clear removes the only bit that says so.  The page still is the
  * guest's: the MMU notifier needs mmu_lock for write to take it away.
  */
-static bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrprot)
+static __always_inline bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrprot,
+				       struct dirty_log_range *range)
 {
 	if (!dirty_log_clear_spte(sptep, spte, level, wrprot))
 		return false;
 
+	range->cleared++;
 	*new_spte = dirty_log_cleared(*spte, level, wrprot);
 	if (dirty_log_lost_dirty(*spte, *new_spte))
 		kvm_set_pfn_dirty(spte_to_pfn(*spte));
@@ -55,23 +86,78 @@ static bool clear_leaf(u64 *sptep, u64 *spte, u64 *new_spte, int level, bool wrp
 }
 
 #ifdef CONFIG_X86_64
-static void tdp_clear_root(struct kvm_mmu_page *root, const struct dirty_log_range *range,
-			   bool huge)
+/* Returns false if the SPTE was no leaf, or was not present, and has to be looked for again. */
+static __always_inline bool tdp_clear_leaf(u64 *sptep, u64 spte, gfn_t gfn, int level, bool wrprot,
+					   struct dirty_log_range *range)
 {
-	const int min_level = huge ? PG_LEVEL_2M : PG_LEVEL_4K;
-	struct tdp_iter iter;
 	u64 new_spte;
 
-	for_each_tdp_pte_min_level(iter, root, min_level, range_start(range), range_end(range)) {
-		if (!huge && (iter.level > PG_LEVEL_4K ||
-			      !(range->mask & BIT(iter.gfn - range->gfn))))
-			continue;
+	if (!clear_leaf(sptep, &spte, &new_spte, level, wrprot, range))
+		return is_shadow_present_pte(spte) && is_last_spte(spte, level);
 
-		if (clear_leaf(rcu_dereference(iter.sptep), &iter.old_spte, &new_spte, iter.level,
-			       huge || range->wrprot))
-			trace_kvm_tdp_mmu_spte_changed(iter.as_id, iter.gfn, iter.level,
-						       iter.old_spte, new_spte);
+	trace_kvm_tdp_mmu_spte_changed(range->slot->as_id, gfn, level, spte, new_spte);
+	return true;
+}
+
+/*
+ * Clear the SPTEs of one page table, which maps all gfns of the range.  *@sptep is that of the
+ * first.
+ */
+static __always_inline void tdp_clear_table(u64 *sptep, struct dirty_log_range *range, bool wrprot)
+{
+	const unsigned long start = range->start - range->first;
+	const unsigned long end = range->end - range->first;
+	const unsigned long *bitmap = range->bitmap;
+	unsigned long base, word, i;
+
+	sptep -= start;
+	for (base = round_down(start, BITS_PER_LONG); base < end; base += BITS_PER_LONG) {
+		for (word = range_word(bitmap, base, start, end); word; word &= word - 1) {
+			i = base + __ffs(word);
+			/*
+			 * The CPU, faults, aging and zaps by other holders of mmu_lock for read may
+			 * write the SPTE meanwhile.  Read it once, so that the cmpxchg expects
+			 * the value that was checked.
+			 */
+			tdp_clear_leaf(sptep + i, READ_ONCE(sptep[i]), range->first + i,
+				       PG_LEVEL_4K, wrprot, range);
+		}
 	}
+}
+
+/*
+ * Returns true if the root maps the range by a huge SPTE, and @leave_huge.  Otherwise a huge SPTE
+ * is write-protected, also with PML, so that a write splits it.
+ */
+static bool tdp_clear_root(struct kvm_mmu_page *root, int root_level,
+			   struct dirty_log_range *range, bool leave_huge)
+{
+	u64 *sptep, spte;
+	int level;
+
+	/* A root with fewer levels than the others maps fewer gfns. */
+	if (range->start >= KVM_PAGES_PER_HPAGE(root_level + 1))
+		return false;
+
+	do {
+		level = root_level;
+		sptep = tdp_find_spte(root->spt, range->start, &level, PG_LEVEL_4K, &spte);
+		if (level == PG_LEVEL_4K) {
+			if (range->wrprot)
+				tdp_clear_table(sptep, range, true);
+			else
+				tdp_clear_table(sptep, range, false);
+			return false;
+		}
+		if (!is_shadow_present_pte(spte))
+			return false;
+		if (leave_huge)
+			return true;
+		/* A vCPU may have split it meanwhile.  Its small SPTEs inherit W. */
+	} while (!tdp_clear_leaf(sptep, spte, gfn_round_for_level(range->start, level), level, true,
+				 range));
+
+	return false;
 }
 
 /*
@@ -79,35 +165,34 @@ static void tdp_clear_root(struct kvm_mmu_page *root, const struct dirty_log_ran
  * it does for aging.  A root that is created meanwhile has no SPTE that a vCPU wrote through
  * before the bits were taken.
  */
-static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool huge)
+static bool tdp_clear(struct kvm *kvm, struct dirty_log_range *range, bool leave_huge)
 {
+	union kvm_mmu_page_role role;
 	struct kvm_mmu_page *root;
+	bool left = false;
 
 	lockdep_assert_held_read(&kvm->mmu_lock);
 
 	if (!tdp_mmu_enabled)
-		return;
-
-	rcu_read_lock();
+		return false;
 
 	list_for_each_entry_rcu(root, &kvm->arch.tdp_mmu_roots, link) {
-		/* As in tdp_age_gfn_range(). */
-		union kvm_mmu_page_role role = { .word = READ_ONCE(root->role.word) };
-
-		if (!role.invalid && kvm_mmu_role_as_id(role) == range->slot->as_id)
-			tdp_clear_root(root, range, huge);
+		if (tdp_root_is_valid(root, range->slot->as_id, &role))
+			left |= tdp_clear_root(root, role.level, range, leave_huge);
 	}
 
-	rcu_read_unlock();
+	return left;
 }
 #else
-static void tdp_clear(struct kvm *kvm, const struct dirty_log_range *range, bool huge)
+static bool tdp_clear(struct kvm *kvm, struct dirty_log_range *range, bool leave_huge)
 {
+	return false;
 }
 #endif
 
 /* mmu_lock, held for read, keeps the rmap, and the shadow pages that its SPTEs are in. */
-static void rmap_clear(struct kvm_rmap_head *rmap_head, int level, bool wrprot)
+static __always_inline void rmap_clear(struct kvm_rmap_head *rmap_head, int level, bool wrprot,
+				       struct dirty_log_range *range)
 {
 	struct rmap_iterator iter;
 	u64 *sptep, spte, new_spte;
@@ -115,121 +200,182 @@ static void rmap_clear(struct kvm_rmap_head *rmap_head, int level, bool wrprot)
 	for (sptep = rmap_list_first(kvm_rmap_get(rmap_head), &iter); sptep;
 	     sptep = rmap_list_next(&iter)) {
 		spte = mmu_spte_get_lockless(sptep);
-		clear_leaf(sptep, &spte, &new_spte, level, wrprot);
+		clear_leaf(sptep, &spte, &new_spte, level, wrprot, range);
 	}
 }
 
-static void rmaps_clear(struct kvm *kvm, const struct dirty_log_range *range)
+static void rmaps_clear(struct dirty_log_range *range)
 {
-	unsigned long mask;
+	struct kvm_rmap_head *rmap_heads = gfn_to_rmap(range->first, PG_LEVEL_4K, range->slot);
+	const unsigned long start = range->start - range->first;
+	const unsigned long end = range->end - range->first;
+	unsigned long base, word;
 
-	lockdep_assert_held_read(&kvm->mmu_lock);
-
-	if (!kvm_memslots_have_rmaps(kvm))
-		return;
-
-	for (mask = range->mask; mask; mask &= mask - 1)
-		rmap_clear(gfn_to_rmap(range->gfn + __ffs(mask), PG_LEVEL_4K, range->slot),
-			   PG_LEVEL_4K, range->wrprot);
+	for (base = round_down(start, BITS_PER_LONG); base < end; base += BITS_PER_LONG) {
+		for (word = range_word(range->bitmap, base, start, end); word; word &= word - 1)
+			rmap_clear(rmap_heads + base + __ffs(word), PG_LEVEL_4K, range->wrprot,
+				   range);
+	}
 }
 
 /* Does the range have huge pages in rmaps?  Write-protects them if @clear. */
-static bool rmaps_huge(struct kvm *kvm, const struct dirty_log_range *range, bool clear)
+static bool rmaps_huge(struct dirty_log_range *range, bool clear)
 {
-	struct kvm_rmap_head *first, *last;
+	struct kvm_rmap_head *rmap_head;
 	bool found = false;
 	int level;
 
-	lockdep_assert_held_read(&kvm->mmu_lock);
-
-	if (!kvm_memslots_have_rmaps(kvm))
-		return false;
-
 	for (level = PG_LEVEL_2M; level <= KVM_MAX_HUGEPAGE_LEVEL; level++) {
-		first = gfn_to_rmap(range_start(range), level, range->slot);
-		last = gfn_to_rmap(range_end(range) - 1, level, range->slot);
-
-		for (; first <= last; first++) {
-			if (!kvm_rmap_get(first).val)
-				continue;
-			found = true;
-			if (clear)
-				rmap_clear(first, level, true);
-		}
+		/* One of each level: the range is within 2 MiB. */
+		rmap_head = gfn_to_rmap(range->start, level, range->slot);
+		if (!kvm_rmap_get(rmap_head).val)
+			continue;
+		found = true;
+		if (clear)
+			rmap_clear(rmap_head, level, true, range);
 	}
 
 	return found;
 }
 
+/* RCU keeps the page tables of the TDP MMU, see tdp_clear(). */
+static void clear_lock(struct kvm *kvm)
+{
+	read_lock(&kvm->mmu_lock);
+	rcu_read_lock();
+}
+
+static void clear_unlock(struct kvm *kvm)
+{
+	rcu_read_unlock();
+	read_unlock(&kvm->mmu_lock);
+}
+
 /*
- * Logging began with all pages in the log, so the memslot's huge pages are still there, and still
- * writable.  With eager_page_split and the TDP MMU, split the huge pages of the range, so that
- * vCPUs need not split them.  Then write-protect the huge pages that are left, so that a write
- * splits them.  Split first: small SPTEs inherit W, and pages that are still in the log need not
- * fault.
+ * If logging began with all pages in the log, the memslot's huge pages are still there, and still
+ * writable.  With eager_page_split and the TDP MMU, split those that the range needs, so that vCPUs
+ * need not split them.  Then write-protect what is left, so that a write splits it.  Split first:
+ * small SPTEs inherit W, and pages that are still in the log need not fault.
  *
- * A vCPU may split a huge page meanwhile.  Its small SPTEs inherit W, and are visited after
- * this.  KVM makes no huge page in a memslot that is logged.  A forged dirty ring may name a
- * memslot that is not logged, and nobody relies on a log of that.
+ * KVM makes no huge page in a memslot that is logged.  A forged dirty ring may name a memslot that
+ * is not logged, and nobody relies on a log of that.
  *
  * To split huge pages, KVM drops mmu_lock and takes it again.  To split huge pages in rmaps, it
  * takes mmu_lock for write.  That is fine: the log's bits are taken already, and not yet returned
  * to userspace.
  */
-static void clear_huge(struct kvm *kvm, const struct dirty_log_range *range)
+static void clear_range(struct kvm *kvm, struct dirty_log_range *range)
 {
-	const bool split = READ_ONCE(eager_page_split) && tdp_mmu_enabled;
+	const bool huge = kvm_dirty_log_manual_protect_and_init_set(kvm);
+	bool split = huge && READ_ONCE(eager_page_split) && tdp_mmu_enabled;
 
-	if (split && rmaps_huge(kvm, range, false)) {
-		read_unlock(&kvm->mmu_lock);
+	if (split && kvm_has_rmaps_to_walk(kvm) && rmaps_huge(range, false)) {
+		clear_unlock(kvm);
 		write_lock(&kvm->mmu_lock);
-		kvm_shadow_mmu_try_split_huge_pages(kvm, range->slot, range_start(range),
-						    range_end(range), PG_LEVEL_4K);
+		kvm_shadow_mmu_try_split_huge_pages(kvm, range->slot, range->start, range->end,
+						    PG_LEVEL_4K);
 		write_unlock(&kvm->mmu_lock);
-		read_lock(&kvm->mmu_lock);
+		clear_lock(kvm);
 	}
 
-	if (split)
-		kvm_tdp_mmu_try_split_huge_pages(kvm, range->slot, range_start(range),
-						 range_end(range), PG_LEVEL_4K, true);
+	while (tdp_clear(kvm, range, split)) {
+		rcu_read_unlock();
+		kvm_tdp_mmu_try_split_huge_pages(kvm, range->slot, range->start, range->end,
+						 PG_LEVEL_4K, true);
+		rcu_read_lock();
+		split = false;
+	}
 
-	rmaps_huge(kvm, range, true);
-	tdp_clear(kvm, range, true);
+	if (!kvm_has_rmaps_to_walk(kvm))
+		return;
+
+	if (huge)
+		rmaps_huge(range, true);
+	rmaps_clear(range);
 }
 
 /**
- * kvm_arch_mmu_enable_log_dirty_pt_masked - have the next write to some pages logged
+ * kvm_arch_mmu_enable_log_dirty_range - have the next write to some pages logged
  * @kvm: the VM
  * @slot: their memslot
- * @gfn_offset: the page of bit 0 of @mask, counted from the first of @slot
- * @mask: the pages, at least one, and none beyond the end of @slot
+ * @offset: the page of bit 0 of @bitmap, counted from the first of @slot
+ * @npages: how many bits there are, none of them beyond the end of @slot
+ * @bitmap: the pages
  *
- * The caller has taken the pages out of the log, and flushes TLBs before it returns to
- * userspace.
+ * The caller has taken the pages out of the log, and flushes TLBs before it lets go of slots_lock,
+ * and so before any ioctl that clears returns to userspace.
  *
- * Context: slots_lock held; mmu_lock held for read.  If KVM has to split huge pages (logging began
- * with all pages in the log), it drops mmu_lock, may sleep, and takes mmu_lock again.
+ * Between two page tables, this lets other tasks run, and gives mmu_lock to one that waits for it.
+ * A task that held it for write meanwhile has flushed what it changed.  What was cleared before
+ * that still has to be flushed; KVM finds an SPTE that may be writable in a TLB by MMU-writable.
+ *
+ * Context: slots_lock held.  Takes mmu_lock for read; may sleep.  If KVM has to split huge pages
+ * (logging began with all pages in the log) of a nested guest, takes it for write.
  */
-void kvm_arch_mmu_enable_log_dirty_pt_masked(struct kvm *kvm, struct kvm_memory_slot *slot,
-					     gfn_t gfn_offset, unsigned long mask)
+void kvm_arch_mmu_enable_log_dirty_range(struct kvm *kvm, struct kvm_memory_slot *slot,
+					 gfn_t offset, unsigned long npages,
+					 const unsigned long *bitmap)
 {
-	const struct dirty_log_range range = {
+	struct dirty_log_range range = {
 		.slot = slot,
-		.gfn = slot->base_gfn + gfn_offset,
-		.mask = mask,
+		.bitmap = bitmap,
+		.first = slot->base_gfn + offset,
 		/* With PML, the CPU logs a write that sets Dirty. */
 		.wrprot = !kvm_x86_ops.cpu_dirty_log_size,
 	};
+	unsigned long bit;
 
 	lockdep_assert_held(&kvm->slots_lock);
-	lockdep_assert_held_read(&kvm->mmu_lock);
 
-	if (WARN_ON_ONCE(!mask))
-		return;
+	clear_lock(kvm);
 
-	if (kvm_dirty_log_manual_protect_and_init_set(kvm))
-		clear_huge(kvm, &range);
+	for (bit = find_first_bit(bitmap, npages); bit < npages;
+	     bit = find_next_bit(bitmap, npages, range.end - range.first)) {
+		range.start = range.first + bit;
+		range.end = gfn_round_for_level(range.start, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
+		range.end = min(range.end, range.first + npages);
+		clear_range(kvm, &range);
 
-	tdp_clear(kvm, &range, false);
-	rmaps_clear(kvm, &range);
+		/*
+		 * Ask the lock itself.  rwlock_needbreak() does so in a fully preemptible kernel
+		 * alone, which no distribution boots by default.  Here, vCPUs that fault queue up
+		 * behind a writer that waits.
+		 */
+		if (need_resched() || rwlock_is_contended(&kvm->mmu_lock)) {
+			clear_unlock(kvm);
+			this_cpu_inc(dirty_log_stats.gave_way);
+			cond_resched();
+			clear_lock(kvm);
+		}
+	}
+
+	clear_unlock(kvm);
+	this_cpu_add(dirty_log_stats.cleared, range.cleared);
+}
+
+static int dirty_log_stats_show(struct seq_file *m, void *unused)
+{
+	unsigned long cleared = 0, gave_way = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		cleared += READ_ONCE(per_cpu(dirty_log_stats, cpu).cleared);
+		gave_way += READ_ONCE(per_cpu(dirty_log_stats, cpu).gave_way);
+	}
+
+	seq_printf(m, "cleared %lu\n", cleared);
+	seq_printf(m, "gave_way %lu\n", gave_way);
+	return 0;
+}
+DEFINE_SHOW_ATTRIBUTE(dirty_log_stats);
+
+/**
+ * dirty_log_create_debugfs - create the file that shows what clears of the log did
+ * @dir: KVM's debugfs directory; removing it removes the file
+ *
+ * Context: may sleep.  Errors are ignored, as debugfs asks its users to do.
+ */
+void dirty_log_create_debugfs(struct dentry *dir)
+{
+	debugfs_create_file("dirty_log", 0444, dir, NULL, &dirty_log_stats_fops);
 }

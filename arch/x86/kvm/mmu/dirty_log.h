@@ -16,7 +16,7 @@
  * @level: of its page table
  *
  * Call this after the SPTE is written, not before.  A clear of the log takes the page's bit,
- * and then W of the SPTE, see kvm_arch_mmu_enable_log_dirty_pt_masked().  If the bit were set
+ * and then W of the SPTE, see kvm_arch_mmu_enable_log_dirty_range().  If the bit were set
  * first, a clear could take it, and find no W.  The SPTE would become writable after that,
  * and no write would fault, to be logged.  The caller writes the SPTE by a locked operation,
  * or holds mmu_lock for write, which keeps clears out.  So a clear that takes the bit sees W.
@@ -55,10 +55,14 @@ static inline u64 dirty_log_cleared(u64 spte, int level, bool wrprot)
 								     shadow_dirty_mask);
 }
 
-/* Does the change lose the only bit that says the page is dirty? */
+/*
+ * Does the change lose the only bit that says the page is dirty?  That bit is Dirty, or
+ * MMU-writable if the SPTE has no Dirty bit, see is_dirty_spte().  dirty_log_cleared() clears
+ * either W or Dirty.
+ */
 static inline bool dirty_log_lost_dirty(u64 old_spte, u64 new_spte)
 {
-	return is_dirty_spte(old_spte) && !is_dirty_spte(new_spte);
+	return old_spte & ~new_spte & ~(u64)PT_WRITABLE_MASK;
 }
 
 /**
@@ -91,5 +95,9 @@ static inline bool dirty_log_clear_spte(u64 *sptep, u64 *spte, int level, bool w
 
 	return true;
 }
+
+struct dentry;
+
+void dirty_log_create_debugfs(struct dentry *dir);
 
 #endif

@@ -174,6 +174,13 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	 * even one on an aged SPTE, because the guest's page tables may have to be shadowed first.
 	 */
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
+	/*
+	 * Clears of the log take W from SPTEs that the guest's page tables allow to be written.
+	 * Without a log, that is rare: the slow path would do the same walk again.
+	 */
+	if (outcome == FAST_PF_FIXED &&
+	    !(fault->slot && kvm_slot_dirty_track_enabled(fault->slot)))
+		outcome = FAST_PF_NOT_LOGGED;
 	/* The slow path may allow a write that the guest's tables do not, if CR0.WP is 0. */
 	if (outcome == FAST_PF_FIXED && !(access & ACC_WRITE_MASK))
 		outcome = FAST_PF_READ_ONLY;
@@ -238,6 +245,7 @@ static int fast_pf_stats_show(struct seq_file *m, void *unused)
 		[FAST_PF_NOT_MAPPED] = "not_mapped",
 		[FAST_PF_NOT_WRITE] = "not_write",
 		[FAST_PF_READ_ONLY] = "read_only",
+		[FAST_PF_NOT_LOGGED] = "not_logged",
 		[FAST_PF_HUGE] = "huge",
 		[FAST_PF_UNSYNC] = "unsync",
 		[FAST_PF_STALE] = "stale",

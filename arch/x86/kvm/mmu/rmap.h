@@ -5,8 +5,12 @@
 #include <linux/build_bug.h>
 #include <linux/compiler.h>
 #include <linux/kvm_host.h>
+#include <linux/lockdep.h>
+#include <linux/preempt.h>
+#include <linux/processor.h>
 
 #include "mmu.h"
+#include "mmu_internal.h"
 
 /* make pte_list_desc fit well in cache lines */
 #define PTE_LIST_EXT 14
@@ -90,6 +94,20 @@ static inline struct kvm_rmap_head *gfn_to_rmap(gfn_t gfn, int level,
 	return &slot->arch.rmap[level - PG_LEVEL_4K][idx];
 }
 
+/*
+ * May any rmap of the VM have an SPTE?  With the TDP MMU, only nested guests whose page tables KVM
+ * shadows have SPTEs in rmaps, and each of them has an indirect shadow page.  The count is stable
+ * while mmu_lock is held.  Without the lock it may change meanwhile.  Pairs with the WRITE_ONCE()
+ * of account_shadowed() and unaccount_shadowed().
+ */
+static inline bool kvm_has_rmaps_to_walk(struct kvm *kvm)
+{
+	if (!kvm_memslots_have_rmaps(kvm))
+		return false;
+
+	return !tdp_mmu_enabled || READ_ONCE(kvm->arch.indirect_shadow_pages);
+}
+
 /* All fields are private to rmap_list_first() and rmap_list_next(). */
 struct rmap_iterator {
 	struct pte_list_desc *desc;	/* holds the sptep if not NULL */
@@ -127,9 +145,8 @@ static inline u64 *rmap_list_next(struct rmap_iterator *iter)
 
 extern struct kmem_cache *pte_list_desc_cache;
 
-struct rmap_list kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head);
-void kvm_rmap_unlock_readonly(struct kvm_rmap_head *rmap_head, struct rmap_list list);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
+extern struct lockdep_map kvm_rmap_lock_map;
 bool kvm_rmap_lock_held(void);
 #else
 static inline bool kvm_rmap_lock_held(void)
@@ -137,6 +154,101 @@ static inline bool kvm_rmap_lock_held(void)
 	return true;
 }
 #endif
+
+/*
+ * Set the lock bit.  An empty list is not locked, and a writer adds the first SPTE without
+ * the bit.  Disables preemption if it returns a list that is not empty.  Inlined, so that
+ * lock_stat names the caller, and because aging takes one bit for each gfn.
+ */
+static __always_inline struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
+{
+	struct rmap_list list = { READ_ONCE(rmap_head->val) };
+
+	if (!list.val)
+		return list;
+
+	preempt_disable();
+	lock_map_acquire(&kvm_rmap_lock_map);
+	if (list.val & KVM_RMAP_LOCKED)
+		lock_contended(&kvm_rmap_lock_map, _RET_IP_);
+
+	for (;;) {
+		if (list.val & KVM_RMAP_LOCKED) {
+			cpu_relax();
+			list.val = READ_ONCE(rmap_head->val);
+			continue;
+		}
+
+		if (!list.val)
+			break;
+
+		/*
+		 * The acquire pairs with the release in __kvm_rmap_unlock(), for
+		 * the descriptors, and with the release in pte_list_add() that
+		 * added the first SPTE to an empty list: the walk sees that
+		 * SPTE as it was then, or newer.  If the cmpxchg fails, @list
+		 * becomes what is in the head now.
+		 */
+		if (try_cmpxchg_acquire(&rmap_head->val, &list.val,
+					list.val | KVM_RMAP_LOCKED)) {
+			lock_acquired(&kvm_rmap_lock_map, _RET_IP_);
+			return list;
+		}
+	}
+
+	lock_map_release(&kvm_rmap_lock_map);
+	preempt_enable();
+	return list;
+}
+
+static __always_inline void __kvm_rmap_unlock(struct kvm_rmap_head *rmap_head,
+					      struct rmap_list list)
+{
+	KVM_MMU_WARN_ON(!(READ_ONCE(rmap_head->val) & KVM_RMAP_LOCKED));
+
+	/*
+	 * Pairs with the acquire in __kvm_rmap_lock().  The next holder sees what this
+	 * one did to the list, and frees no descriptor or shadow page that this one is
+	 * still reading.
+	 */
+	smp_store_release(&rmap_head->val, list.val);
+	lock_map_release(&kvm_rmap_lock_map);
+	preempt_enable();
+}
+
+/**
+ * kvm_rmap_lock_readonly - keep the list of an rmap as it is
+ * @rmap_head: the head of the list
+ *
+ * Walk the list that was returned.  A second read of @rmap_head->val may return a list that
+ * nobody has locked, because an empty list is not locked.
+ *
+ * While the list is locked, KVM frees no shadow page that has an SPTE in the list, because KVM
+ * removes the SPTE from the list first.  KVM may have zapped an SPTE that is still in the list.
+ *
+ * Context: does not sleep; mmu_lock need not be held.  No other rmap is locked.  Disables
+ * preemption if it returns a list that is not empty.
+ * Return: the list, to be walked with rmap_list_first() and handed to
+ * kvm_rmap_unlock_readonly(); if it is empty, nothing is locked.
+ */
+static __always_inline struct rmap_list
+kvm_rmap_lock_readonly(struct kvm_rmap_head *rmap_head)
+{
+	return __kvm_rmap_lock(rmap_head);
+}
+
+/**
+ * kvm_rmap_unlock_readonly - unlock a list that kvm_rmap_lock_readonly() returned
+ * @rmap_head: the head of the list
+ * @list: what was returned, not empty
+ */
+static __always_inline void kvm_rmap_unlock_readonly(struct kvm_rmap_head *rmap_head,
+						     struct rmap_list list)
+{
+	/* A reader leaves the list as it is. */
+	KVM_MMU_WARN_ON(kvm_rmap_get(rmap_head).val != list.val);
+	__kvm_rmap_unlock(rmap_head, list);
+}
 
 int pte_list_add(struct kvm *kvm, struct kvm_mmu_memory_cache *cache, u64 *spte,
 		 struct kvm_rmap_head *rmap_head);

@@ -25,6 +25,7 @@
 
 #include "mmu.h"
 #include "mmu_internal.h"
+#include "tdp_walk.h"
 #include "working_set.h"
 
 bool kvm_working_set_was_read __read_mostly;

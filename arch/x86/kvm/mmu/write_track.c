@@ -173,15 +173,8 @@ int write_counts_remove(struct write_counts *counts, unsigned long index)
 	return 0;
 }
 
-/**
- * write_counts_test - how often is a page tracked?
- * @counts: of the memslot, which the caller keeps from being freed
- * @index: the page, counted from the memslot's first
- *
- * Context: any.
- * Return: the count, which a writer may change meanwhile.
- */
-unsigned int write_counts_test(const struct write_counts *counts, unsigned long index)
+static __always_inline unsigned int counts_test(const struct write_counts *counts,
+						unsigned long index)
 {
 	const struct write_block *block;
 	unsigned int count;
@@ -192,6 +185,19 @@ unsigned int write_counts_test(const struct write_counts *counts, unsigned long 
 	count = block ? READ_ONCE(block->counts[index % WRITE_BLOCK_PAGES]) : 0;
 	rcu_read_unlock();
 	return count;
+}
+
+/**
+ * write_counts_test - how often is a page tracked?
+ * @counts: of the memslot, which the caller keeps from being freed
+ * @index: the page, counted from the memslot's first
+ *
+ * Context: any.
+ * Return: the count, which a writer may change meanwhile.
+ */
+unsigned int write_counts_test(const struct write_counts *counts, unsigned long index)
+{
+	return counts_test(counts, index);
 }
 
 /**
@@ -304,23 +310,12 @@ unsigned int write_track_count(struct kvm *kvm, const struct kvm_memory_slot *sl
 	return write_counts_test(counts_of(slot), gfn - slot->base_gfn);
 }
 
-static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_slot *slot,
-				       gfn_t gfn)
+/* By the current memslot of @gfn, if there is one. */
+static noinline bool is_tracked_now(struct kvm_memslots *slots, gfn_t gfn)
 {
-	const struct write_counts *counts = counts_of(slot);
+	const struct kvm_memory_slot *slot = __gfn_to_memslot(slots, gfn);
+	const struct write_counts *counts = slot ? counts_of(slot) : NULL;
 
-	if (unlikely(!counts)) {
-		/*
-		 * A vCPU may hold a memslot that KVM replaced, by one with other flags,
-		 * before the VM tracked writes.  That memslot never gets counts.  The
-		 * current one has them: KVM set the pointer before the flag that the
-		 * caller read.
-		 */
-		slot = __gfn_to_memslot(__kvm_memslots(kvm, slot->as_id), gfn);
-		if (!slot)
-			return false;
-		counts = counts_of(slot);
-	}
 	return counts && write_counts_test(counts, gfn - slot->base_gfn);
 }
 
@@ -336,18 +331,31 @@ static __always_inline bool is_tracked(struct kvm *kvm, const struct kvm_memory_
  */
 bool write_track_test(struct kvm *kvm, const struct kvm_memory_slot *slot, gfn_t gfn)
 {
+	const struct write_counts *counts = counts_of(slot);
+	struct kvm_memslots *slots;
+
 	BUILD_BUG_ON(KVM_MAX_NR_ADDRESS_SPACES > 2);
 	lockdep_assert_once(lockdep_is_held(&kvm->slots_lock) ||
 			    srcu_read_lock_held(&kvm->srcu));
 
-	if (is_tracked(kvm, slot, gfn))
+	if (likely(counts)) {
+		if (counts_test(counts, gfn - slot->base_gfn))
+			return true;
+	} else if (is_tracked_now(__kvm_memslots(kvm, slot->as_id), gfn)) {
+		/*
+		 * A vCPU may hold a memslot that KVM replaced, by one with other flags, before the
+		 * VM tracked writes.  That memslot never gets counts.  The current one has them:
+		 * KVM set the pointer before the flag that the caller read.
+		 */
 		return true;
+	}
 
 	if (kvm_arch_nr_memslot_as_ids(kvm) == 1)
 		return false;
 
-	slot = __gfn_to_memslot(__kvm_memslots(kvm, slot->as_id ^ 1), gfn);
-	return slot && is_tracked(kvm, slot, gfn);
+	/* Few VMs have memslots in the address space of SMM. */
+	slots = __kvm_memslots(kvm, slot->as_id ^ 1);
+	return !kvm_memslots_empty(slots) && is_tracked_now(slots, gfn);
 }
 
 /**

@@ -26,6 +26,10 @@
 /* One more round comes first and does not count: it may fault for other reasons. */
 #define ROUNDS		3
 
+#define MAX_PAGES	0x40000
+/* With a ring, or a nested guest. */
+#define MAX_PAGES_RING	0x4000
+
 /* Percent of the faults that KVM has to fix without mmu_lock held for write. */
 #define WANT_FAST	95
 
@@ -40,6 +44,8 @@ static enum mode {
 
 /* What the guest has to know. */
 static uint64_t nr_pages = 4096;
+/* The guest writes one page in so many. */
+static uint64_t stride = 1;
 static struct l2_map l2_map;
 static struct l2 l2;
 
@@ -48,7 +54,7 @@ static void guest_code(uint64_t unused)
 	uint64_t page, round;
 
 	for (round = 1; ; round++) {
-		for (page = 0; page < nr_pages; page++)
+		for (page = 0; page < nr_pages; page += stride)
 			WRITE_ONCE(*(uint64_t *)(TEST_MEM + page * PAGE_SIZE), round);
 		GUEST_SYNC1(round);
 	}
@@ -154,7 +160,7 @@ static void clear_all(struct cost *cost)
 
 	/* An old EACCES would turn a failed assertion into a skip. */
 	errno = 0;
-	TEST_ASSERT_EQ(nr, nr_pages);
+	TEST_ASSERT_EQ(nr, DIV_ROUND_UP(nr_pages, stride));
 }
 
 static void print_cost(const char *name, const struct cost *cost, uint64_t ns, uint64_t total)
@@ -187,19 +193,21 @@ static void create_vm(bool nested)
 		sync_global_to_guest(vm, l2);
 	}
 	sync_global_to_guest(vm, nr_pages);
+	sync_global_to_guest(vm, stride);
 	taken = bitmap_zalloc(nr_pages);
 	TEST_ASSERT(taken, "Out of memory");
 }
 
 static void help(const char *name)
 {
-	printf("usage: %s [-m mode] [-p pages] [-n] [-r]\n"
+	printf("usage: %s [-m mode] [-p pages] [-e stride] [-n] [-r]\n"
 	       " -m: get (KVM_GET_DIRTY_LOG clears), clear (KVM_CLEAR_DIRTY_LOG does), or ring\n"
 	       "     (default: clear)\n"
-	       " -p: pages of memory, a multiple of %d, at most 16384 (default: %lu)\n"
+	       " -p: pages of memory, a multiple of %d, at most %d (default: %lu)\n"
+	       " -e: the guest writes one page in so many (default: 1)\n"
 	       " -n: a nested guest, with nested paging\n"
 	       " -r: report only, for a kernel that takes mmu_lock for write\n",
-	       name, BITS_PER_LONG, nr_pages);
+	       name, BITS_PER_LONG, MAX_PAGES, nr_pages);
 	exit(KSFT_FAIL);
 }
 
@@ -214,7 +222,7 @@ int main(int argc, char *argv[])
 	long fast;
 	int opt, i;
 
-	while ((opt = getopt(argc, argv, "m:p:nr")) != -1) {
+	while ((opt = getopt(argc, argv, "m:p:e:nr")) != -1) {
 		switch (opt) {
 		case 'm':
 			for (mode = 0; mode < NR_MODES; mode++) {
@@ -224,6 +232,9 @@ int main(int argc, char *argv[])
 			break;
 		case 'p':
 			nr_pages = aging_parse_positive(optarg);
+			break;
+		case 'e':
+			stride = aging_parse_positive(optarg);
 			break;
 		case 'n':
 			nested = true;
@@ -236,7 +247,7 @@ int main(int argc, char *argv[])
 		}
 	}
 	if (optind != argc || mode == NR_MODES || !nr_pages || nr_pages % BITS_PER_LONG ||
-	    nr_pages > 16384)
+	    !stride || nr_pages > (mode == MODE_RING || nested ? MAX_PAGES_RING : MAX_PAGES))
 		help(argv[0]);
 
 	ksft_print_header();
@@ -261,7 +272,7 @@ int main(int argc, char *argv[])
 		clear_all(&cost.clear);
 	}
 
-	total = ROUNDS * nr_pages;
+	total = ROUNDS * DIV_ROUND_UP(nr_pages, stride);
 	fast = cost.faults.fast * 100 / (long)total;
 	print_cost("fault", &cost.faults, cost.faults.ns - cost.plain.ns, total);
 	print_cost("cleared page", &cost.clear, cost.clear.ns, total);

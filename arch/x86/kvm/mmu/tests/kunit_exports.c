@@ -96,8 +96,7 @@ EXPORT_TO_SUITES(pte_list_detach);
 EXPORT_TO_SUITES(pte_list_free);
 EXPORT_TO_SUITES(pte_list_count);
 EXPORT_TO_SUITES(kvm_mmu_slot_gfn_write_protect);
-EXPORT_TO_SUITES(kvm_rmap_lock_readonly);
-EXPORT_TO_SUITES(kvm_rmap_unlock_readonly);
 #ifdef CONFIG_DEBUG_LOCK_ALLOC
+EXPORT_TO_SUITES(kvm_rmap_lock_map);
 EXPORT_TO_SUITES(kvm_rmap_lock_held);
 #endif
