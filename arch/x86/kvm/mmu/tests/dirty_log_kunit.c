@@ -243,7 +243,6 @@ static void dirty_log_ranges(struct kunit *test)
 	}
 
 	mutex_init(&vm->kvm->slots_lock);
-	mutex_lock(&vm->kvm->slots_lock);
 	for (i = 0; i < ROUNDS; i++) {
 		wrprot = i & 1;
 		kvm_x86_ops.cpu_dirty_log_size = wrprot ? 0 : 512;
@@ -256,10 +255,11 @@ static void dirty_log_ranges(struct kunit *test)
 		for_each_set_bit(bit, bitmap, npages)
 			expect_cleared(vm, links, BASE_GFN + offset + bit, wrprot);
 
+		mutex_lock(&vm->kvm->slots_lock);
 		kvm_arch_mmu_enable_log_dirty_range(vm->kvm, slot, offset, npages, bitmap);
+		mutex_unlock(&vm->kvm->slots_lock);
 		age_compare(vm);
 	}
-	mutex_unlock(&vm->kvm->slots_lock);
 }
 
 /* A thread that wants mmu_lock for write, and looks how far the clear is when it gets it. */

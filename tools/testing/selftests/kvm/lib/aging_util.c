@@ -22,6 +22,7 @@
 #define LOCK_STAT		"/proc/lock_stat"
 #define FAST_FAULTS		"/sys/kernel/debug/kvm/pf_fast"
 #define AGE_STATS		"/sys/kernel/debug/kvm/age"
+#define DIRTY_LOG_STATS		"/sys/kernel/debug/kvm/dirty_log"
 
 /* Bits of LRU_GEN_ENABLED: the core, and the walker of page tables. */
 #define LRU_GEN_CORE_AND_WALK	0x3
@@ -470,13 +471,13 @@ long aging_fast_faults(void)
 	return faults;
 }
 
-long aging_stat(const char *key)
+static long read_stat(const char *path, const char *key)
 {
 	long value = -1, v;
 	char name[32];
 	FILE *file;
 
-	file = fopen(AGE_STATS, "r");
+	file = fopen(path, "r");
 	if (!file)
 		return -1;
 	while (fscanf(file, "%31s %ld", name, &v) == 2) {
@@ -486,6 +487,16 @@ long aging_stat(const char *key)
 	fclose(file);
 
 	return value;
+}
+
+long aging_stat(const char *key)
+{
+	return read_stat(AGE_STATS, key);
+}
+
+long aging_dirty_log_stat(const char *key)
+{
+	return read_stat(DIRTY_LOG_STATS, key);
 }
 
 uint64_t aging_huge_bytes(void *hva)
