@@ -304,11 +304,17 @@ static __always_inline bool rmap_age_gfn_range(struct kvm *kvm,
 	const struct kvm_memory_slot *slot = range->slot;
 	int level;
 
+	if (!kvm_memslots_have_rmaps(kvm))
+		return false;
+
 	/*
-	 * Shadow pages may come meanwhile.  That is fine: aging misses what the new guest used, as
-	 * if it had run before the guest.
+	 * With the TDP MMU, only nested guests whose page tables KVM shadows have SPTEs in rmaps,
+	 * and each of them has an indirect shadow page.  The count may change meanwhile.  That is
+	 * fine: aging misses what the new guest used, as if it had run before the guest.  Direct
+	 * shadow pages without a parent may have SPTEs, too, and nobody uses those.  Pairs with the
+	 * WRITE_ONCE() of account_shadowed() and unaccount_shadowed().
 	 */
-	if (!kvm_has_rmaps_to_walk(kvm))
+	if (tdp_mmu_enabled && !READ_ONCE(kvm->arch.indirect_shadow_pages))
 		return false;
 
 	/*

@@ -269,7 +269,7 @@ static void clear_range(struct kvm *kvm, struct dirty_log_range *range)
 	const bool huge = kvm_dirty_log_manual_protect_and_init_set(kvm);
 	bool split = huge && READ_ONCE(eager_page_split) && tdp_mmu_enabled;
 
-	if (split && kvm_has_rmaps_to_walk(kvm) && rmaps_huge(range, false)) {
+	if (split && kvm_memslots_have_rmaps(kvm) && rmaps_huge(range, false)) {
 		clear_unlock(kvm);
 		write_lock(&kvm->mmu_lock);
 		kvm_shadow_mmu_try_split_huge_pages(kvm, range->slot, range->start, range->end,
@@ -286,7 +286,11 @@ static void clear_range(struct kvm *kvm, struct dirty_log_range *range)
 		split = false;
 	}
 
-	if (!kvm_has_rmaps_to_walk(kvm))
+	/*
+	 * Also without any guest whose page tables KVM shadows.  A direct shadow page that has lost
+	 * its parent keeps SPTEs with W, and KVM may link it again.
+	 */
+	if (!kvm_memslots_have_rmaps(kvm))
 		return;
 
 	if (huge)
@@ -329,19 +333,19 @@ void kvm_arch_mmu_enable_log_dirty_range(struct kvm *kvm, struct kvm_memory_slot
 
 	clear_lock(kvm);
 
-	for (bit = find_first_bit(bitmap, npages); bit < npages;
-	     bit = find_next_bit(bitmap, npages, range.end - range.first)) {
+	bit = find_first_bit(bitmap, npages);
+	while (bit < npages) {
 		range.start = range.first + bit;
 		range.end = gfn_round_for_level(range.start, PG_LEVEL_2M) + SPTE_ENT_PER_PAGE;
 		range.end = min(range.end, range.first + npages);
 		clear_range(kvm, &range);
 
 		/*
-		 * Ask the lock itself.  rwlock_needbreak() does so in a fully preemptible kernel
-		 * alone, which no distribution boots by default.  Here, vCPUs that fault queue up
-		 * behind a writer that waits.
+		 * Ask the lock itself: rwlock_needbreak() is 0 unless the kernel is fully
+		 * preemptible.  vCPUs that fault queue up behind a writer that waits.
 		 */
-		if (need_resched() || rwlock_is_contended(&kvm->mmu_lock)) {
+		bit = find_next_bit(bitmap, npages, range.end - range.first);
+		if (bit < npages && (need_resched() || rwlock_is_contended(&kvm->mmu_lock))) {
 			clear_unlock(kvm);
 			this_cpu_inc(dirty_log_stats.gave_way);
 			cond_resched();

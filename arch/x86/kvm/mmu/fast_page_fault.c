@@ -176,7 +176,8 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	outcome = fast_pf_prejudge(fault, true, memory_is_private(kvm, fault));
 	/*
 	 * Clears of the log take W from SPTEs that the guest's page tables allow to be written.
-	 * Without a log, that is rare: the slow path would do the same walk again.
+	 * Without a log, W is missing for another reason, but for the first write after logging
+	 * has ended, and the slow path would do the same walk again.
 	 */
 	if (outcome == FAST_PF_FIXED &&
 	    !(fault->slot && kvm_slot_dirty_track_enabled(fault->slot)))

@@ -27,10 +27,7 @@ enum fast_pf {
 	 * of an indirect shadow page lacks User as well.
 	 */
 	FAST_PF_READ_ONLY,
-	/*
-	 * In an indirect MMU, the memslot is not logged: W is missing because the guest's page
-	 * tables, the host or KVM do not allow the write yet.
-	 */
+	/* In an indirect MMU, there is no memslot, or it is not logged: KVM does not try. */
 	FAST_PF_NOT_LOGGED,
 	/* A write to a huge page whose memslot is logged, which needs small ones. */
 	FAST_PF_HUGE,

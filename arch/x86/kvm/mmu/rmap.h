@@ -94,20 +94,6 @@ static inline struct kvm_rmap_head *gfn_to_rmap(gfn_t gfn, int level,
 	return &slot->arch.rmap[level - PG_LEVEL_4K][idx];
 }
 
-/*
- * May any rmap of the VM have an SPTE?  With the TDP MMU, only nested guests whose page tables KVM
- * shadows have SPTEs in rmaps, and each of them has an indirect shadow page.  The count is stable
- * while mmu_lock is held.  Without the lock it may change meanwhile.  Pairs with the WRITE_ONCE()
- * of account_shadowed() and unaccount_shadowed().
- */
-static inline bool kvm_has_rmaps_to_walk(struct kvm *kvm)
-{
-	if (!kvm_memslots_have_rmaps(kvm))
-		return false;
-
-	return !tdp_mmu_enabled || READ_ONCE(kvm->arch.indirect_shadow_pages);
-}
-
 /* All fields are private to rmap_list_first() and rmap_list_next(). */
 struct rmap_iterator {
 	struct pte_list_desc *desc;	/* holds the sptep if not NULL */
@@ -157,8 +143,8 @@ static inline bool kvm_rmap_lock_held(void)
 
 /*
  * Set the lock bit.  An empty list is not locked, and a writer adds the first SPTE without
- * the bit.  Disables preemption if it returns a list that is not empty.  Inlined, so that
- * lock_stat names the caller, and because aging takes one bit for each gfn.
+ * the bit.  Disables preemption if it returns a list that is not empty.  Inlined, because aging
+ * takes one bit for each gfn; lock_stat names the function that it is inlined in.
  */
 static __always_inline struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rmap_head)
 {
@@ -170,7 +156,7 @@ static __always_inline struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rm
 	preempt_disable();
 	lock_map_acquire(&kvm_rmap_lock_map);
 	if (list.val & KVM_RMAP_LOCKED)
-		lock_contended(&kvm_rmap_lock_map, _RET_IP_);
+		lock_contended(&kvm_rmap_lock_map, _THIS_IP_);
 
 	for (;;) {
 		if (list.val & KVM_RMAP_LOCKED) {
@@ -191,7 +177,7 @@ static __always_inline struct rmap_list __kvm_rmap_lock(struct kvm_rmap_head *rm
 		 */
 		if (try_cmpxchg_acquire(&rmap_head->val, &list.val,
 					list.val | KVM_RMAP_LOCKED)) {
-			lock_acquired(&kvm_rmap_lock_map, _RET_IP_);
+			lock_acquired(&kvm_rmap_lock_map, _THIS_IP_);
 			return list;
 		}
 	}

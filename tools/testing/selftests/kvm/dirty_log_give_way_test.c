@@ -4,9 +4,9 @@
  * it, still flushes TLBs for what it cleared before.
  *
  * The vCPU writes all pages, so that the clear takes a while, and then the first and the last one
- * without a pause, through its TLB.  A thread zaps memory that the guest has never used: KVM takes mmu_lock
- * for write, and has no reason to flush.  After each clear that gave way, the test waits for the
- * next write to either page, which has to be in the log.
+ * without a pause, through its TLB.  A thread zaps memory that the guest has never used: KVM takes
+ * mmu_lock for write, and has no reason to flush.  After each clear that gave way, the test waits
+ * for the next write to either page, which has to be in the log.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@
 #define ZAP_MEM		0x80000000ULL
 #define ZAP_PAGES	16
 
-/* Clears that have to give way.  The test ends after so many seconds, if it has seen one. */
+/* Clears that have to give way.  After so many seconds, fewer will do. */
 #define WANT_CLEARS	8
 #define MAX_SECONDS	60
 
@@ -110,8 +110,7 @@ int main(int argc, char *argv[])
 	pthread_create(&threads[1], NULL, zap_thread, addr_gpa2hva(vm, ZAP_MEM));
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (clears < WANT_CLEARS &&
-	       (!clears || timespec_elapsed(begin).tv_sec < MAX_SECONDS)) {
+	while (clears < WANT_CLEARS && timespec_elapsed(begin).tv_sec < MAX_SECONDS) {
 		WRITE_ONCE(shared->round, ++rounds);
 		while (READ_ONCE(shared->written) != rounds)
 			;
@@ -134,6 +133,9 @@ int main(int argc, char *argv[])
 		       clears, rounds, missing);
 	/* An old EACCES would turn a failed assertion into a skip. */
 	errno = 0;
-	ksft_test_result(!missing, "flushed\n");
+	if (clears)
+		ksft_test_result(!missing, "flushed\n");
+	else
+		ksft_test_result_skip("flushed: no clear gave way, as on one CPU or PREEMPT_RT\n");
 	ksft_finished();
 }
