@@ -240,12 +240,16 @@ static bool rmaps_huge(struct dirty_log_range *range, bool clear)
 
 /* RCU keeps the page tables of the TDP MMU, see tdp_clear(). */
 static void clear_lock(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
+	__acquires(RCU)
 {
 	read_lock(&kvm->mmu_lock);
 	rcu_read_lock();
 }
 
 static void clear_unlock(struct kvm *kvm)
+	__releases(RCU)
+	__releases(&kvm->mmu_lock)
 {
 	rcu_read_unlock();
 	read_unlock(&kvm->mmu_lock);
