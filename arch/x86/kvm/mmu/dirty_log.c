@@ -117,7 +117,8 @@ static __always_inline void tdp_clear_table(u64 *sptep, struct dirty_log_range *
 			/*
 			 * The CPU, faults, aging and zaps by other holders of mmu_lock for read may
 			 * write the SPTE meanwhile.  Read it once, so that the cmpxchg expects
-			 * the value that was checked.
+			 * the value that was checked.  Pairs with the writers that
+			 * dirty_log_clear_spte() lists.
 			 */
 			tdp_clear_leaf(sptep + i, READ_ONCE(sptep[i]), range->first + i,
 				       PG_LEVEL_4K, wrprot, range);
