@@ -8,8 +8,10 @@
 
 #include <linux/debugfs.h>
 #include <linux/kvm_host.h>
+#include <linux/ktime.h>
 #include <linux/percpu.h>
 #include <linux/seq_file.h>
+#include <linux/spinlock.h>
 
 #include "fast_page_fault.h"
 #include "mmu.h"
@@ -25,6 +27,35 @@
  * struct kvm and struct kvm_vcpu: larger ones would keep modules such as kvmgt.ko from loading.
  */
 static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
+/* How long they waited for mmu_lock, those of nested guests included. */
+static DEFINE_PER_CPU(u64, fault_waited_ns);
+
+void kvm_fault_wait_read_lock(struct kvm *kvm)
+{
+	const u64 begin = ktime_get_ns();
+
+	read_lock(&kvm->mmu_lock);
+	this_cpu_add(fault_waited_ns, ktime_get_ns() - begin);
+}
+
+void kvm_fault_wait_write_lock(struct kvm *kvm)
+{
+	const u64 begin = ktime_get_ns();
+
+	write_lock(&kvm->mmu_lock);
+	this_cpu_add(fault_waited_ns, ktime_get_ns() - begin);
+}
+
+/* How long all page faults have waited for mmu_lock, since the module was loaded. */
+u64 kvm_fault_waited_ns(void)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += READ_ONCE(per_cpu(fault_waited_ns, cpu));
+	return sum;
+}
 
 /*
  * Write @new_spte, unless the SPTE has changed.  If the SPTE becomes writable, log the page.
@@ -188,7 +219,7 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	if (outcome != FAST_PF_FIXED)
 		return fast_pf_return(vcpu, outcome);
 
-	read_lock(&kvm->mmu_lock);
+	kvm_fault_read_lock(kvm);
 
 	do {
 		outcome = FAST_PF_NOT_MAPPED;
@@ -263,6 +294,7 @@ static int fast_pf_stats_show(struct seq_file *m, void *unused)
 			sum += READ_ONCE(per_cpu(fast_pf_stats, cpu)[outcome]);
 		seq_printf(m, "%s %lu\n", names[outcome], sum);
 	}
+	seq_printf(m, "waited_ns %llu\n", kvm_fault_waited_ns());
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(fast_pf_stats);

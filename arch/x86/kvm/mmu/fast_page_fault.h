@@ -208,6 +208,29 @@ u32 kvm_mmu_page_get_access(struct kvm_mmu_page *sp, int index);
 bool is_obsolete_sp(struct kvm *kvm, struct kvm_mmu_page *sp);
 bool kvm_gfn_is_shadowed(struct kvm *kvm, gfn_t gfn);
 
+void kvm_fault_wait_read_lock(struct kvm *kvm) __acquires(&kvm->mmu_lock);
+void kvm_fault_wait_write_lock(struct kvm *kvm) __acquires(&kvm->mmu_lock);
+u64 kvm_fault_waited_ns(void);
+
+/*
+ * Take mmu_lock for a page fault.  If that has to wait, KVM counts for how long.
+ *
+ * Context: as read_lock() and write_lock().
+ */
+static inline void kvm_fault_read_lock(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
+{
+	if (unlikely(!read_trylock(&kvm->mmu_lock)))
+		kvm_fault_wait_read_lock(kvm);
+}
+
+static inline void kvm_fault_write_lock(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
+{
+	if (unlikely(!write_trylock(&kvm->mmu_lock)))
+		kvm_fault_wait_write_lock(kvm);
+}
+
 int fast_page_fault(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault);
 int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault,
 			     unsigned int access);

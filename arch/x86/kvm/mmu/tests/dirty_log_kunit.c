@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What clearing the dirty log does to each kind of SPTE, and to one that has become
- * another one meanwhile.
+ * another one meanwhile; who gets mmu_lock in between, and what it counts for those who wait.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/bitmap.h>
 #include <linux/kthread.h>
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/prandom.h>
 
 #include "mmu/dirty_log.h"
+#include "mmu/fast_page_fault.h"
 #include "age_vm.h"
 #include "race.h"
 
@@ -332,11 +334,73 @@ static void dirty_log_gives_way(struct kunit *test)
 	KUNIT_EXPECT_GE(test, waiter.met, 1ul);
 }
 
+struct fault {
+	struct kvm *kvm;
+	bool write;
+	/* The thread begins when this is set. */
+	bool begin;
+};
+
+static int fault_takes_lock(void *data)
+{
+	struct fault *fault = data;
+
+	while (!READ_ONCE(fault->begin) && !kthread_should_stop())
+		schedule_timeout_interruptible(1);
+
+	if (fault->write) {
+		kvm_fault_write_lock(fault->kvm);
+		write_unlock(&fault->kvm->mmu_lock);
+	} else {
+		kvm_fault_read_lock(fault->kvm);
+		read_unlock(&fault->kvm->mmu_lock);
+	}
+
+	while (!kthread_should_stop())
+		schedule_timeout_interruptible(1);
+	return 0;
+}
+
+/* The time that a page fault waits for mmu_lock is counted. */
+static void dirty_log_fault_waits(struct kunit *test)
+{
+	struct age_vm *vm = test->priv;
+	struct fault fault = { .kvm = vm->kvm };
+	unsigned long end = jiffies + 20 * HZ;
+	struct task_struct *task;
+	u64 waited, begin;
+	int i;
+
+	if (IS_ENABLED(CONFIG_PREEMPT_RT) || num_online_cpus() < 2)
+		kunit_skip(test, "needs a lock that spins, and two CPUs");
+
+	for (i = 0; i < 2; i++) {
+		fault.write = i;
+		fault.begin = false;
+		waited = kvm_fault_waited_ns();
+		task = kvm_race_start(test, fault_takes_lock, &fault, "dirty_log_fault");
+
+		write_lock(&vm->kvm->mmu_lock);
+		WRITE_ONCE(fault.begin, true);
+		while (!rwlock_is_contended(&vm->kvm->mmu_lock) && time_before(jiffies, end))
+			cpu_relax();
+		/* By the clock: mdelay() may be shorter. */
+		begin = ktime_get_ns();
+		while (ktime_get_ns() - begin < 2 * NSEC_PER_MSEC)
+			cpu_relax();
+		write_unlock(&vm->kvm->mmu_lock);
+
+		kthread_stop(task);
+		KUNIT_EXPECT_GE(test, kvm_fault_waited_ns() - waited, 2ull * NSEC_PER_MSEC);
+	}
+}
+
 static struct kunit_case dirty_log_cases[] = {
 	KUNIT_CASE_PARAM(dirty_log_leaves, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(dirty_log_no_leaf, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(dirty_log_ranges, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(dirty_log_gives_way, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(dirty_log_fault_waits, kvm_mask_sets_gen_params),
 	{}
 };
 
