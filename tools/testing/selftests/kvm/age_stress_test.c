@@ -33,6 +33,7 @@
 #include "processor.h"
 #include "stress_util.h"
 #include "swap_util.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -251,26 +252,15 @@ static uint64_t *page_word(uint64_t page)
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu_worker *worker = arg;
-	struct ucall uc;
+	uint64_t sweeps;
 
 	/* Stop between two sweeps: all pages of the slice then have the tag of one sweep. */
 	while (!stress_stopping()) {
 		vcpu_run(worker->vcpu);
 
-		/* An old EACCES would turn a failed assertion into a skip. */
-		errno = 0;
-		switch (get_ucall(worker->vcpu, &uc)) {
-		case UCALL_SYNC:
-			TEST_ASSERT_EQ(uc.args[0], worker->sweeps + 1);
-			WRITE_ONCE(worker->sweeps, uc.args[0]);
-			break;
-		case UCALL_ABORT:
-			REPORT_GUEST_ASSERT(uc);
-			break;
-		default:
-			TEST_FAIL("Unexpected exit: %s",
-				  exit_reason_str(worker->vcpu->run->exit_reason));
-		}
+		sweeps = vcpu_sync_arg(worker->vcpu);
+		TEST_ASSERT_EQ(sweeps, worker->sweeps + 1);
+		WRITE_ONCE(worker->sweeps, sweeps);
 	}
 	return NULL;
 }
@@ -280,7 +270,6 @@ static struct vcpu_worker reader;
 static void *reader_thread(void *arg)
 {
 	struct kvm_run *run = reader.vcpu->run;
-	struct ucall uc;
 
 	while (!stress_stopping()) {
 		vcpu_run(reader.vcpu);
@@ -293,17 +282,7 @@ static void *reader_thread(void *arg)
 			continue;
 		}
 
-		errno = 0;
-		switch (get_ucall(reader.vcpu, &uc)) {
-		case UCALL_SYNC:
-			WRITE_ONCE(reader.sweeps, uc.args[0]);
-			break;
-		case UCALL_ABORT:
-			REPORT_GUEST_ASSERT(uc);
-			break;
-		default:
-			TEST_FAIL("Unexpected exit: %s", exit_reason_str(run->exit_reason));
-		}
+		WRITE_ONCE(reader.sweeps, vcpu_sync_arg(reader.vcpu));
 	}
 	return NULL;
 }

@@ -26,6 +26,7 @@
 #include "aging_util.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -147,9 +148,7 @@ static void print_gaps(const char *what, uint64_t tsc_khz)
 static void write_all(struct kvm_vcpu *vcpu)
 {
 	vcpu_run(vcpu);
-	errno = 0;
-	TEST_ASSERT(get_ucall(vcpu, NULL) == UCALL_SYNC, "Unexpected exit: %s",
-		    exit_reason_str(vcpu->run->exit_reason));
+	vcpu_sync_arg(vcpu);
 }
 
 /* All of the memslot's memory is one file, many times. */

@@ -17,6 +17,7 @@
 #include "nested_util.h"
 #include "processor.h"
 #include "ring_util.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -108,20 +109,11 @@ static void add_since(struct cost *cost, const struct mark *mark)
 static void write_all(struct cost *cost)
 {
 	struct mark mark = mark_now();
-	struct ucall uc;
 
 	vcpu_run(vcpu);
 	add_since(cost, &mark);
 
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_SYNC:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("Unexpected exit: %s", exit_reason_str(vcpu->run->exit_reason));
-	}
+	vcpu_sync_arg(vcpu);
 }
 
 static void clear_all(struct cost *cost)

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The dirty log of unusual memslots: with odd bases and sizes, read-only, two for one piece
- * of memory, cleared by two threads, and with a dirty ring whose entries userspace has forged.
+ * of memory, cleared by two threads, and with a dirty ring whose entries userspace has forged,
+ * or which is reset by a task that gets signals.  And what KVM says to bad arguments.
  */
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 #include <asm/barrier.h>
 #include <linux/bitmap.h>
@@ -17,6 +20,7 @@
 #include "processor.h"
 #include "ring_util.h"
 #include "stress_util.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -74,13 +78,9 @@ static void set_slot(int slot, uint32_t flags, uint64_t gpa, uint64_t nr)
 
 static void run(void)
 {
-	struct ucall uc;
-
 	sync_global_to_guest(vm, job);
 	vcpu_run(vcpu);
-	errno = 0;
-	TEST_ASSERT(get_ucall(vcpu, &uc) == UCALL_SYNC, "Unexpected exit: %s",
-		    exit_reason_str(vcpu->run->exit_reason));
+	vcpu_sync_arg(vcpu);
 }
 
 /* Have the guest write each page of the memslot at @gpa that is set in @pages. */
@@ -374,6 +374,122 @@ static bool test_forged_ring(void)
 	return nr >= NR_PAGES && nr < RING_ENTRIES && seen == NR_PAGES;
 }
 
+static void count_signal(int unused)
+{
+	static volatile sig_atomic_t count;
+
+	count++;
+}
+
+/*
+ * KVM resets all entries that userspace has harvested, though signals wait for the task: QEMU
+ * relies on that.  The first and the last page by turns, so that KVM clears them one by one.
+ */
+static bool test_ring_signals(void)
+{
+	const struct itimerval often = { { .tv_usec = 100 }, { .tv_usec = 100 } }, never = {};
+	const struct sigaction action = { .sa_handler = count_signal };
+	uint32_t i, round, nr, slot, fewer = 0;
+	uint64_t offset;
+
+	create_vm(false, true);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, NR_PAGES);
+	for (i = 0; i < NR_PAGES; i++)
+		job.gpas[i] = TEST_MEM + (i & 1 ? NR_PAGES - 1 - i / 2 : i / 2) * PAGE_SIZE;
+	job.nr = NR_PAGES;
+	sigaction(SIGALRM, &action, NULL);
+	for (round = 0; round < 20; round++) {
+		run();
+		nr = 0;
+		while (dirty_ring_take(&ring, &slot, &offset))
+			nr++;
+		TEST_ASSERT(nr >= NR_PAGES, "Only %u of %d pages in the ring", nr, NR_PAGES);
+		setitimer(ITIMER_REAL, &often, NULL);
+		fewer += __vm_ioctl(vm, KVM_RESET_DIRTY_RINGS, NULL) != nr;
+		setitimer(ITIMER_REAL, &never, NULL);
+		/* The rest. */
+		kvm_vm_reset_dirty_ring(vm);
+	}
+	ksft_print_msg("%u of %u times, not all entries were reset\n", fewer, round);
+	kvm_vm_free(vm);
+	return !fewer;
+}
+
+static bool fails(unsigned long cmd, void *arg, int want, const char *what)
+{
+	int got = ioctl(vm->fd, cmd, arg) < 0 ? errno : 0;
+
+	if (got != want)
+		ksft_print_msg("%s: %s, not %s\n", what, strerror(got), strerror(want));
+	return got == want;
+}
+
+static bool get_fails(uint32_t slot, void *bitmap, int want, const char *what)
+{
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
+
+	return fails(KVM_GET_DIRTY_LOG, &log, want, what);
+}
+
+static bool clear_fails(uint32_t slot, uint64_t first, uint32_t nr, void *bitmap, int want,
+			const char *what)
+{
+	struct kvm_clear_dirty_log log = {
+		.slot = slot, .first_page = first, .num_pages = nr, .dirty_bitmap = bitmap,
+	};
+
+	return fails(KVM_CLEAR_DIRTY_LOG, &log, want, what);
+}
+
+/* As on a KVM without the series, which this passes, too.  No page leaves the log. */
+static bool test_errors(void)
+{
+	const uint64_t odd = NR_PAGES - 4;
+	unsigned long *all = choose(odd, 0, 1), *bits = choose(NR_PAGES, 0, 1);
+	void *bad = (void *)1;
+	bool ok = true;
+
+	create_vm(true, false);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, odd);
+	set_slot(ALIAS_SLOT, 0, ALIAS_MEM, NR_PAGES);
+	write_pages(TEST_MEM, all);
+
+	ok &= get_fails(TEST_SLOT + 2, bits, ENOENT, "get: no memslot");
+	ok &= get_fails(ALIAS_SLOT, bits, ENOENT, "get: not logged");
+	ok &= get_fails(0x7fff, bits, EINVAL, "get: beyond the memslots");
+	ok &= get_fails(0xffff0000, bits, EINVAL, "get: no address space");
+	ok &= get_fails(TEST_SLOT, bad, EFAULT, "get: bitmap");
+
+	ok &= clear_fails(TEST_SLOT + 2, 0, 64, bits, ENOENT, "clear: no memslot");
+	ok &= clear_fails(ALIAS_SLOT, 0, 64, bits, ENOENT, "clear: not logged");
+	ok &= clear_fails(0x7fff, 0, 64, bits, EINVAL, "clear: beyond the memslots");
+	ok &= clear_fails(0xffff0000, 0, 64, bits, EINVAL, "clear: no address space");
+	ok &= clear_fails(TEST_SLOT, 1, 64, bits, EINVAL, "clear: odd first page");
+	ok &= clear_fails(TEST_SLOT, 0, 63, bits, EINVAL, "clear: odd number of pages");
+	ok &= clear_fails(TEST_SLOT, 0, odd + 1, bits, EINVAL, "clear: a page too many");
+	ok &= clear_fails(TEST_SLOT, 0, -1U, bits, EINVAL, "clear: all pages too many");
+	ok &= clear_fails(TEST_SLOT, NR_PAGES, 0, bits, EINVAL, "clear: behind the memslot");
+	ok &= clear_fails(TEST_SLOT, -64ULL, 64, bits, EINVAL, "clear: first page that wraps");
+	ok &= clear_fails(TEST_SLOT, 0, 64, bad, EFAULT, "clear: bitmap");
+	ok &= clear_fails(TEST_SLOT, 0, 0, bad, 0, "clear: no page");
+	ok &= fails(KVM_RESET_DIRTY_RINGS, NULL, EINVAL, "reset: no rings");
+	ok &= log_is(TEST_SLOT, odd, all);
+
+	/* The end is right, but for the bits behind it. */
+	ok &= clear_fails(TEST_SLOT, NR_PAGES - 64, 60, bits, 0, "clear: the end");
+	kvm_vm_free(vm);
+
+	create_vm(false, true);
+	set_slot(TEST_SLOT, LOG, TEST_MEM, odd);
+	ok &= get_fails(TEST_SLOT, bits, ENXIO, "get: there are rings");
+	ok &= clear_fails(TEST_SLOT, 0, 64, bits, ENXIO, "clear: there are rings");
+	ok &= fails(KVM_RESET_DIRTY_RINGS, NULL, 0, "reset: nothing");
+	kvm_vm_free(vm);
+	free(bits);
+	free(all);
+	return ok;
+}
+
 static const struct {
 	const char *name;
 	bool (*fn)(void);
@@ -384,6 +500,9 @@ static const struct {
 	{ "readonly", test_readonly },
 	{ "alias", test_alias },
 	{ "two_clear", test_two_clear },
+	{ "ring_signals", test_ring_signals },
+	{ "errors", test_errors },
+	/* Last, as a KVM without the series ends here. */
 	{ "forged_ring", test_forged_ring },
 };
 

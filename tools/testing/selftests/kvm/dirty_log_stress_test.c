@@ -29,6 +29,7 @@
 #include "ring_util.h"
 #include "stress_util.h"
 #include "swap_util.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -244,7 +245,6 @@ static void *vcpu_thread(void *arg)
 {
 	struct kvm_vcpu *vcpu = arg;
 	bool was_full = false;
-	struct ucall uc;
 
 	while (!READ_ONCE(stop_vcpus)) {
 		pause_here();
@@ -259,17 +259,7 @@ static void *vcpu_thread(void *arg)
 		}
 		was_full = false;
 
-		errno = 0;
-		switch (get_ucall(vcpu, &uc)) {
-		case UCALL_SYNC:
-			WRITE_ONCE(writes[vcpu->id], uc.args[0]);
-			break;
-		case UCALL_ABORT:
-			REPORT_GUEST_ASSERT(uc);
-			break;
-		default:
-			TEST_FAIL("Unexpected exit: %s", exit_reason_str(vcpu->run->exit_reason));
-		}
+		WRITE_ONCE(writes[vcpu->id], vcpu_sync_arg(vcpu));
 	}
 	return NULL;
 }

@@ -14,6 +14,7 @@
 #include "kvm_util.h"
 #include "nested_util.h"
 #include "processor.h"
+#include "sync_util.h"
 #include "test_util.h"
 #include "ucall_common.h"
 
@@ -79,18 +80,9 @@ static struct kvm_vcpu *vcpu;
 static bool both_are_logged(void)
 {
 	unsigned long log[NR_PAGES / BITS_PER_LONG];
-	struct ucall uc;
 
 	vcpu_run(vcpu);
-	switch (get_ucall(vcpu, &uc)) {
-	case UCALL_SYNC:
-		break;
-	case UCALL_ABORT:
-		REPORT_GUEST_ASSERT(uc);
-		break;
-	default:
-		TEST_FAIL("Unexpected exit: %s", exit_reason_str(vcpu->run->exit_reason));
-	}
+	vcpu_sync_arg(vcpu);
 	kvm_vm_get_dirty_log(vm, TEST_SLOT, log);
 	return (log[0] & 3) == 3;
 }

@@ -100,6 +100,9 @@ enum l2_exit l2_run(struct l2 *l2);
 void l2_run_for_good(struct l2 *l2, const struct l2_map *map, void (*code)(uint64_t),
 		     uint64_t arg);
 
+/* In L1: have L2 go on with other nested page tables.  L2 was begun with some. */
+void l2_set_map(struct l2 *l2, const struct l2_map *map);
+
 /* In L1: flush L2's TLB, so that L2 sees the changed page tables when it runs next. */
 void l2_flush(struct l2 *l2);
 

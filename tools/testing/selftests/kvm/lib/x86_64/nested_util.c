@@ -301,6 +301,17 @@ void l2_run_for_good(struct l2 *l2, const struct l2_map *map, void (*code)(uint6
 	GUEST_FAIL("L2 exited with 0x%lx", l2->exit_code);
 }
 
+void l2_set_map(struct l2 *l2, const struct l2_map *map)
+{
+	if (host_cpu_is_intel)
+		GUEST_ASSERT(!vmwrite(EPT_POINTER, (vmreadz(EPT_POINTER) & (PAGE_SIZE - 1)) |
+				      map->root_gpa));
+	else
+		l2->svm->vmcb->control.nested_cr3 = map->root_gpa;
+	/* KVM may give L2 one ASID for both, and L1's CPU the same. */
+	l2_flush(l2);
+}
+
 void l2_flush(struct l2 *l2)
 {
 	struct {
