@@ -254,7 +254,7 @@ static void print_text(const struct status *status)
 	       status->age_bitmap[0] == 'Y' ? "yes" : "no, kvm.age_bitmap=0");
 	printf("dirty log cleared with mmu_lock held for read: ");
 	print_counters(&status->log);
-	printf("faults fixed without mmu_lock, or why not, and how long they waited for it: ");
+	printf("faults fixed without mmu_lock, or why not, and how long all faults waited for it: ");
 	print_counters(&status->faults);
 	printf("writes tracked, bytes: %s\n", status->nr_vms ? "" : "no VM");
 	for (i = 0; i < status->nr_vms; i++)

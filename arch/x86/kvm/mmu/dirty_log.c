@@ -266,8 +266,8 @@ static void clear_unlock(struct kvm *kvm)
  * is not logged, and nobody relies on a log of that.
  *
  * To split huge pages, KVM drops mmu_lock and takes it again.  To split huge pages in rmaps, it
- * takes mmu_lock for write.  That is fine: the log's bits are taken already, and not yet returned
- * to userspace.
+ * takes mmu_lock for write.  That is fine: the log's bits are taken already, and userspace copies
+ * the pages only when the ioctl has returned.
  */
 static void clear_range(struct kvm *kvm, struct dirty_log_range *range)
 {

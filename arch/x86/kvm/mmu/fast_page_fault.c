@@ -31,6 +31,7 @@ static DEFINE_PER_CPU(unsigned long [NR_FAST_PF], fast_pf_stats);
 static DEFINE_PER_CPU(u64, fault_waited_ns);
 
 void kvm_fault_wait_read_lock(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
 {
 	const u64 begin = ktime_get_ns();
 
@@ -39,6 +40,7 @@ void kvm_fault_wait_read_lock(struct kvm *kvm)
 }
 
 void kvm_fault_wait_write_lock(struct kvm *kvm)
+	__acquires(&kvm->mmu_lock)
 {
 	const u64 begin = ktime_get_ns();
 
@@ -46,7 +48,10 @@ void kvm_fault_wait_write_lock(struct kvm *kvm)
 	this_cpu_add(fault_waited_ns, ktime_get_ns() - begin);
 }
 
-/* How long all page faults have waited for mmu_lock, since the module was loaded. */
+/*
+ * How long all page faults have waited for mmu_lock, since the module was loaded.  On 32 bits, a
+ * CPU that adds to it meanwhile may spoil the sum.
+ */
 u64 kvm_fault_waited_ns(void)
 {
 	u64 sum = 0;
@@ -224,7 +229,12 @@ int fast_page_fault_indirect(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault
 	do {
 		outcome = FAST_PF_NOT_MAPPED;
 		sptep = kvm_shadow_last_sptep_lockless(vcpu, fault->addr, &spte);
-		if (!sptep)
+		/*
+		 * An SPTE that is not present may be in the dummy root, which has no shadow page:
+		 * an async page fault is handled again after a memslot with the root has gone and
+		 * come back.
+		 */
+		if (!sptep || !is_shadow_present_pte(spte))
 			break;
 
 		sp = sptep_to_sp(sptep);

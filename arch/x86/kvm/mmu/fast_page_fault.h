@@ -213,21 +213,22 @@ void kvm_fault_wait_write_lock(struct kvm *kvm) __acquires(&kvm->mmu_lock);
 u64 kvm_fault_waited_ns(void);
 
 /*
- * Take mmu_lock for a page fault.  If that has to wait, KVM counts for how long.
+ * Take mmu_lock for a page fault.  If that has to wait, KVM counts for how long.  A kernel with
+ * lockdep does not try first: lockdep learns no lock order from a trylock.
  *
  * Context: as read_lock() and write_lock().
  */
 static inline void kvm_fault_read_lock(struct kvm *kvm)
 	__acquires(&kvm->mmu_lock)
 {
-	if (unlikely(!read_trylock(&kvm->mmu_lock)))
+	if (IS_ENABLED(CONFIG_PROVE_LOCKING) || unlikely(!read_trylock(&kvm->mmu_lock)))
 		kvm_fault_wait_read_lock(kvm);
 }
 
 static inline void kvm_fault_write_lock(struct kvm *kvm)
 	__acquires(&kvm->mmu_lock)
 {
-	if (unlikely(!write_trylock(&kvm->mmu_lock)))
+	if (IS_ENABLED(CONFIG_PROVE_LOCKING) || unlikely(!write_trylock(&kvm->mmu_lock)))
 		kvm_fault_wait_write_lock(kvm);
 }
 

@@ -18,6 +18,12 @@
 
 KUNIT_ARRAY_PARAM_DESC(kvm_mask_sets, kvm_mask_sets, name);
 
+/* For cases that are about the lock, and not about SPTEs. */
+static const void *one_mask_set_gen_params(const void *prev, char *desc)
+{
+	return prev ? NULL : kvm_mask_sets_gen_params(NULL, desc);
+}
+
 /* What has to go, so that the next write faults, or, with PML, is logged by the CPU. */
 static u64 logged_bit(const struct kvm_mask_set *set, u64 spte, bool wrprot)
 {
@@ -399,8 +405,8 @@ static struct kunit_case dirty_log_cases[] = {
 	KUNIT_CASE_PARAM(dirty_log_leaves, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(dirty_log_no_leaf, kvm_mask_sets_gen_params),
 	KUNIT_CASE_PARAM(dirty_log_ranges, kvm_mask_sets_gen_params),
-	KUNIT_CASE_PARAM(dirty_log_gives_way, kvm_mask_sets_gen_params),
-	KUNIT_CASE_PARAM(dirty_log_fault_waits, kvm_mask_sets_gen_params),
+	KUNIT_CASE_PARAM(dirty_log_gives_way, one_mask_set_gen_params),
+	KUNIT_CASE_PARAM(dirty_log_fault_waits, one_mask_set_gen_params),
 	{}
 };
 

@@ -154,6 +154,9 @@ long aging_stat(const char *key);
 /* The same of clears of the dirty log, by its name in kvm/dirty_log. */
 long aging_dirty_log_stat(const char *key);
 
+/* The same of page faults, by its name in kvm/fast_page_fault. */
+long aging_fault_stat(const char *key);
+
 /*
  * Read which memory the guest of this process's VM @vm_fd touched, by opening the VM's file @name
  * in debugfs: "working_set" or "working_set_bitmap".  The file shows it until it is closed.

@@ -23,6 +23,7 @@
 #define FAST_FAULTS		"/sys/kernel/debug/kvm/pf_fast"
 #define AGE_STATS		"/sys/kernel/debug/kvm/age"
 #define DIRTY_LOG_STATS		"/sys/kernel/debug/kvm/dirty_log"
+#define FAULT_STATS		"/sys/kernel/debug/kvm/fast_page_fault"
 
 /* Bits of LRU_GEN_ENABLED: the core, and the walker of page tables. */
 #define LRU_GEN_CORE_AND_WALK	0x3
@@ -497,6 +498,11 @@ long aging_stat(const char *key)
 long aging_dirty_log_stat(const char *key)
 {
 	return read_stat(DIRTY_LOG_STATS, key);
+}
+
+long aging_fault_stat(const char *key)
+{
+	return read_stat(FAULT_STATS, key);
 }
 
 uint64_t aging_huge_bytes(void *hva)

@@ -120,7 +120,7 @@ int main(int argc, char *argv[])
 	__TEST_REQUIRE(!why, "%s", why);
 	/* With PML, KVM keeps 512 more entries free, and takes no ring as small as this one. */
 	__TEST_REQUIRE(!host_cpu_is_intel || !get_kvm_intel_param_bool("pml"),
-		       "With PML, each ring has room for a sync");
+		       "With PML, each ring has room for a sync of one table");
 	TEST_REQUIRE(kvm_has_cap(KVM_CAP_DIRTY_LOG_RING) ||
 		     kvm_has_cap(KVM_CAP_DIRTY_LOG_RING_ACQ_REL));
 	ksft_set_plan(2);
