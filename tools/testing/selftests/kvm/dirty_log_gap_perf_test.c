@@ -9,7 +9,7 @@
  * looks at its TSC between two accesses, and keeps the longest time in between.
  *
  * The same is measured for as long without a clear.  If KVM counts how long page faults wait for
- * mmu_lock, that is printed besides: unlike the gaps, it has nothing of the scheduler.
+ * mmu_lock, that is printed besides.  A vCPU that has no CPU meanwhile does not wait.
  *
  * Results are lines of "key value" on stdout.  The reader judges the times: none of them
  * makes the test fail.

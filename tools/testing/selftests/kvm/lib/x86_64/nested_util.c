@@ -308,7 +308,7 @@ void l2_set_map(struct l2 *l2, const struct l2_map *map)
 				      map->root_gpa));
 	else
 		l2->svm->vmcb->control.nested_cr3 = map->root_gpa;
-	/* KVM may give L2 one ASID for both, and L1's CPU the same. */
+	/* On AMD, L2 has one ASID, and so one TLB, for all nested page tables. */
 	l2_flush(l2);
 }
 
