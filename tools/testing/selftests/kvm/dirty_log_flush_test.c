@@ -43,7 +43,7 @@
 #define CLEARS_THAT_GIVE_WAY	8
 #define MAX_SECONDS	60
 
-static const char * const names[] = { "get", "clear", "ring", "gave_way" };
+static const char * const names[] = { "get", "clear", "ring", "two_resets", "gave_way" };
 
 enum mode {
 	/* KVM_GET_DIRTY_LOG clears the log. */
@@ -51,6 +51,8 @@ enum mode {
 	/* KVM_CLEAR_DIRTY_LOG clears the log. */
 	MODE_CLEAR,
 	MODE_RING,
+	/* As MODE_RING, and another thread may reset what this one has harvested. */
+	MODE_TWO_RESETS,
 	/* As MODE_GET, and only clears that gave way count. */
 	MODE_GAVE_WAY,
 	NR_MODES
@@ -84,7 +86,8 @@ static struct kvm_vcpu *vcpu;
 static struct dirty_ring ring;
 /* The pages that the last take_and_clear() found in the log. */
 static unsigned long *log;
-static bool stop_zapping;
+/* Ends the thread that zaps, or resets. */
+static bool stop;
 
 static void *vcpu_thread(void *unused)
 {
@@ -93,12 +96,24 @@ static void *vcpu_thread(void *unused)
 	return NULL;
 }
 
+static void *reset_thread(void *unused)
+{
+	while (!READ_ONCE(stop))
+		kvm_vm_reset_dirty_ring(vm);
+	return NULL;
+}
+
 static void *zap_thread(void *memory)
 {
-	while (!READ_ONCE(stop_zapping))
+	while (!READ_ONCE(stop))
 		TEST_ASSERT(!madvise(memory, ZAP_PAGES * PAGE_SIZE, MADV_DONTNEED),
 			    "madvise failed: %d", errno);
 	return NULL;
+}
+
+static bool has_ring(enum mode mode)
+{
+	return mode == MODE_RING || mode == MODE_TWO_RESETS;
 }
 
 static void create_vm(enum mode mode)
@@ -107,10 +122,10 @@ static void create_vm(enum mode mode)
 	if (mode == MODE_CLEAR)
 		vm_enable_cap(vm, KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
 			      KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
-	if (mode == MODE_RING)
+	if (has_ring(mode))
 		vm_enable_dirty_ring(vm, RING_ENTRIES * sizeof(*ring.entries));
 	vcpu = vm_vcpu_add(vm, 0, guest_code);
-	if (mode == MODE_RING)
+	if (has_ring(mode))
 		ring = (struct dirty_ring) { vcpu_map_dirty_ring(vcpu), RING_ENTRIES };
 
 	job.nr_pages = mode == MODE_GAVE_WAY ? MAX_PAGES : 2;
@@ -128,7 +143,7 @@ static void take_and_clear(enum mode mode)
 	uint64_t offset;
 	uint32_t slot;
 
-	if (mode != MODE_RING) {
+	if (!has_ring(mode)) {
 		kvm_vm_get_dirty_log(vm, TEST_SLOT, log);
 		if (mode == MODE_CLEAR)
 			kvm_vm_clear_dirty_log(vm, TEST_SLOT, log, 0, job.nr_pages);
@@ -148,7 +163,7 @@ static void test_flush(enum mode mode)
 	const int want = mode == MODE_GAVE_WAY ? CLEARS_THAT_GIVE_WAY : CLEARS;
 	int clears = 0, missing = 0, rounds = 0;
 	uint64_t *first, *last, values[2];
-	pthread_t runner, zapper;
+	pthread_t runner, other = 0;
 	struct timespec begin;
 	long gave_way = 0;
 
@@ -164,8 +179,10 @@ static void test_flush(enum mode mode)
 	if (mode == MODE_GAVE_WAY) {
 		vm_userspace_mem_region_add(vm, VM_MEM_SRC_ANONYMOUS, ZAP_MEM, ZAP_SLOT, ZAP_PAGES,
 					    0);
-		pthread_create(&zapper, NULL, zap_thread, addr_gpa2hva(vm, ZAP_MEM));
+		pthread_create(&other, NULL, zap_thread, addr_gpa2hva(vm, ZAP_MEM));
 	}
+	if (mode == MODE_TWO_RESETS)
+		pthread_create(&other, NULL, reset_thread, NULL);
 	pthread_create(&runner, NULL, vcpu_thread, NULL);
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -190,10 +207,10 @@ static void test_flush(enum mode mode)
 	}
 	WRITE_ONCE(shared->round, 0);
 	pthread_join(runner, NULL);
-	if (mode == MODE_GAVE_WAY) {
-		WRITE_ONCE(stop_zapping, true);
-		pthread_join(zapper, NULL);
-	}
+	WRITE_ONCE(stop, true);
+	if (other)
+		pthread_join(other, NULL);
+	WRITE_ONCE(stop, false);
 	kvm_vm_free(vm);
 
 	ksft_print_msg("%s: %d clears in %d rounds, %d times a write is missing in the log\n",
