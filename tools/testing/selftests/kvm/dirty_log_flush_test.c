@@ -51,7 +51,7 @@ enum mode {
 	/* KVM_CLEAR_DIRTY_LOG clears the log. */
 	MODE_CLEAR,
 	MODE_RING,
-	/* As MODE_RING, and another thread may reset what this one has harvested. */
+	/* As MODE_RING, but another thread resets what this one has harvested. */
 	MODE_TWO_RESETS,
 	/* As MODE_GET, and only clears that gave way count. */
 	MODE_GAVE_WAY,
@@ -155,6 +155,11 @@ static void take_and_clear(enum mode mode)
 		if (slot == TEST_SLOT && offset < job.nr_pages)
 			set_bit(offset, log);
 	}
+	/* Until the other thread is about to flush, or has. */
+	while (mode == MODE_TWO_RESETS &&
+	       READ_ONCE(ring.entries[(ring.next - 1) % RING_ENTRIES].flags) ==
+	       KVM_DIRTY_GFN_F_RESET)
+		;
 	kvm_vm_reset_dirty_ring(vm);
 }
 
